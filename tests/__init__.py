@@ -1,0 +1,1 @@
+"""A package, because a dependency installs one of the same name."""

@@ -1,0 +1,82 @@
+import hashlib
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.evaluate.fakes import episode
+from torta_jax.errors import InputError
+from torta_jax.evaluate import store
+from torta_jax.evaluate.store import Store
+
+
+def test_slots_read_back_row_by_row():
+    one = episode("torta", seeds=3, slots=5)
+    table = pq.read_table(io.BytesIO(store.slots_parquet("torta", one)))
+    assert table.num_rows == 15
+    assert set(table["policy"].to_pylist()) == {"torta"}
+    row = table.slice(2 * 5 + 4, 1).to_pylist()[0]
+    assert (row["seed"], row["slot"]) == (2, 4)
+    assert row["arrived"] == one.slots.arrived[2, 4]
+    assert row["response_s"] == one.slots.response_s[2, 4]
+    assert row["dropped_overflow"] == one.slots.dropped[2, 4, 1]
+
+
+def test_histograms_and_origins_read_back():
+    one = episode("torta", seeds=3)
+    table = pq.read_table(io.BytesIO(store.seeds_parquet("torta", one)))
+    np.testing.assert_array_equal(table["wait_histogram"].to_pylist(), one.histogram[:, 1])
+    np.testing.assert_array_equal(table["dropped_by_origin"].to_pylist(), one.dropped_by_origin)
+
+
+def test_every_part_has_its_checksum_and_the_last_word_is_complete(tmp_path):
+    out = Store(tmp_path / "deep" / "run")
+    out.write("slots/a.parquet", b"data")
+    manifest = json.loads((out.directory / "manifest.json").read_text())
+    assert manifest == {"complete": False, "sha256": {"slots/a.parquet": hashlib.sha256(b"data").hexdigest()}}
+    out.finish()
+    assert json.loads((out.directory / "manifest.json").read_text())["complete"]
+    assert sorted(path.name for path in out.directory.rglob("*") if path.is_file()) == [
+        *("a.parquet", "manifest.json")
+    ]
+
+
+def test_a_new_run_removes_the_parts_of_the_old_one_and_nothing_else(tmp_path):
+    first = Store(tmp_path)
+    first.write("slots/old.parquet", b"old")
+    first.finish()
+    (tmp_path / "notes.txt").write_text("mine")
+    second = Store(tmp_path)
+    assert (tmp_path / "slots/old.parquet").exists()
+    second.write("slots/new.parquet", b"new")
+    assert not (tmp_path / "slots/old.parquet").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_manifest_cannot_point_outside_its_directory(tmp_path):
+    outside = tmp_path / "precious"
+    outside.write_text("keep")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "manifest.json").write_text(json.dumps({"sha256": {"../precious": "", "no such file": ""}}))
+    Store(run).write("part", b"")
+    assert outside.exists()
+
+
+def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "run", "a\0b", "/proc/torta"):
+        with pytest.raises(InputError, match=r"--out .*cannot write"):
+            Store(place)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    out = Store(tmp_path)
+    out.write("part", b"old")
+    with pytest.raises(TypeError):
+        out.write("part", "not bytes")  # type: ignore[arg-type]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["manifest.json", "part"]
+    assert (tmp_path / "part").read_bytes() == b"old"

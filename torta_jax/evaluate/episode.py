@@ -1,0 +1,78 @@
+"""What one policy did in one world, and its measures per seed."""
+
+import numpy as np
+from flax import struct
+from jax.typing import ArrayLike
+
+from torta_jax.sim import metrics
+
+
+@struct.dataclass
+class Episode:
+    """One policy, one world, every seed. NumPy arrays, n seeds, T slots, R regions."""
+
+    slots: metrics.SlotMetrics  # [n, T]; dropped [n, T, 3]
+    histogram: np.ndarray  # [n, 4, NUM_BINS] int, completed tasks by time, in the order of metrics.TIMES
+    arrived_by_origin: np.ndarray  # [n, R] int
+    dropped_by_origin: np.ndarray  # [n, R] int, whatever the reason
+
+    @property
+    def num_seeds(self) -> int:
+        return self.slots.arrived.shape[0]
+
+
+def counts(episode: Episode) -> dict[str, np.ndarray]:
+    """Where the tasks of each seed ended, [n] int64 each: `arrived` is the sum of the other five."""
+    slots = episode.slots
+    return {
+        "arrived": _total(slots.arrived),
+        "completed": _total(slots.completed),
+        "running": np.asarray(slots.running, np.int64)[:, -1],
+        "queued": np.asarray(slots.queued, np.int64)[:, -1],
+        "buffered": np.asarray(slots.buffered, np.int64)[:, -1],
+        "dropped": np.asarray(slots.dropped, np.int64).sum(axis=(1, 2)),
+    }
+
+
+def measures(episode: Episode) -> dict[str, np.ndarray]:
+    """Every measure of `compare.METRICS` for each seed, [n] float64 each.
+
+    Times are means, medians and 99th percentiles over completed tasks (NaN where none completed), costs,
+    starts and drops are sums over the episode, load balance and switching cost means over its slots.
+    """
+    slots = episode.slots
+    completed = _total(slots.completed)
+    measured: dict[str, np.ndarray] = {}
+    for index, name in enumerate(metrics.TIMES):
+        measured[f"{name}_s"] = _ratio(_sum(getattr(slots, f"{name}_s")), completed)
+        measured[f"{name}_p50_s"] = metrics.quantile(episode.histogram[:, index], 0.50)
+        measured[f"{name}_p99_s"] = metrics.quantile(episode.histogram[:, index], 0.99)
+    overhead_s = _sum(slots.model_load_s) + _sum(slots.migration_s) + _sum(slots.warmup_s)
+    return measured | {
+        "load_balance": np.asarray(slots.load_balance, np.float64).mean(axis=1),
+        "power_cost_usd": _sum(slots.power_cost_usd),
+        "energy_kwh": _sum(slots.energy_kwh),
+        "overhead_s_per_task": _ratio(overhead_s, completed),
+        "switching_cost": np.asarray(slots.switching_cost, np.float64).mean(axis=1),
+        "server_starts": _sum(slots.server_starts),
+        "dropped": counts(episode)["dropped"].astype(np.float64),
+        "worst_region_drop_fraction": _worst_region(episode),
+    }
+
+
+def _worst_region(episode: Episode) -> np.ndarray:
+    """[n] largest share of a region's own arrivals that was dropped; a region without arrivals loses none."""
+    arrived = np.maximum(np.asarray(episode.arrived_by_origin, np.float64), 1.0)
+    return (np.asarray(episode.dropped_by_origin, np.float64) / arrived).max(axis=1)
+
+
+def _sum(per_slot: ArrayLike) -> np.ndarray:
+    return np.asarray(per_slot, np.float64).sum(axis=1)
+
+
+def _total(per_slot: ArrayLike) -> np.ndarray:
+    return np.asarray(per_slot, np.int64).sum(axis=1)
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
