@@ -1,0 +1,39 @@
+"""Policies: one file each, one protocol, and a table of names."""
+
+from collections.abc import Callable
+
+from torta_jax.errors import unknown
+from torta_jax.schedulers.base import Scheduler
+from torta_jax.schedulers.reactive_ot import reactive_hysteresis, reactive_ot
+from torta_jax.schedulers.round_robin import round_robin
+from torta_jax.schedulers.rules import Rules
+from torta_jax.schedulers.sdib import sdib
+from torta_jax.schedulers.skylb import skylb, skylb_engineered
+from torta_jax.schedulers.torta import torta, torta_paper
+from torta_jax.sim.observe import Observation
+
+BY_NAME: dict[str, Callable[[], Rules]] = {
+    "round-robin": round_robin,
+    "skylb": skylb,
+    "sdib": sdib,
+    "skylb-engineered": skylb_engineered,
+    "reactive-ot": reactive_ot,
+    "reactive-hysteresis": reactive_hysteresis,
+    "torta-paper": torta_paper,
+    "torta": torta,
+}
+NAMES = tuple(BY_NAME)
+
+
+def get(name: str) -> Rules:
+    """The policy called `name`.
+
+    Raises:
+        InputError: for an unknown name, with the nearest one.
+    """
+    if name not in BY_NAME:
+        raise unknown("policy", name, NAMES)
+    return BY_NAME[name]()
+
+
+__all__ = ["BY_NAME", "NAMES", "Observation", "Rules", "Scheduler", "get"]

@@ -1,0 +1,113 @@
+"""A policy made of numbers alone: one compiled program runs every policy of this family."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from torta_jax.sim.activation import ActivationRule
+from torta_jax.sim.affinity import Offer, Weights, score
+from torta_jax.sim.dispatch import Rule
+from torta_jax.sim.observe import Observation
+from torta_jax.solvers import sinkhorn
+from torta_jax.types import Cluster
+
+PLANS = ("stay", "even", "balanced", "capacitated")
+"""Routing matrices a policy can ask for: identity, 1/R, Eq 2 by ott-jax, capacity as an upper bound."""
+
+
+@struct.dataclass
+class Transport:
+    """How the routing matrix is made."""
+
+    plan: int = 0  # index into PLANS
+    price_weight: float = 1.0  # w1 of Eq 2, on the electricity price over its mean
+    latency_weight: float = 0.1  # w2 of Eq 2, on latency + bandwidth cost over their mean
+    epsilon: float = 0.05  # entropy, as a share of the mean cost
+    utilisation: float = 0.75  # of a region's capacity that `capacitated` may fill
+    smoothing: float = 0.0  # lambda_1 of Eq 3: A = (P* + lambda_1·A_prev) / (1 + lambda_1)
+
+
+@struct.dataclass
+class Forecast:
+    """Damped Holt smoothing of the arrivals per origin; level 1 and trend 0 give the last count."""
+
+    level: float = 1.0  # weight of the newest count in the level
+    trend: float = 0.0  # weight of the newest change in the trend
+    damping: float = 1.0  # of the trend, per slot
+    horizon: float = 0.0  # slots ahead to be ready for, at least the cold start
+
+
+@struct.dataclass
+class Outlook:
+    """The policy's state: level and trend of arrivals per origin, in tasks per slot."""
+
+    level: jax.Array  # [R]
+    trend: jax.Array  # [R]
+
+
+@struct.dataclass
+class Rules:
+    """A `Scheduler` whose every choice is a number."""
+
+    transport: Transport = Transport()
+    forecast: Forecast = Forecast()
+    weights: Weights = Weights()
+    rule: Rule = Rule()
+    activation: ActivationRule = ActivationRule()
+    max_wait_s: float = 90.0
+
+    def init(self, cluster: Cluster) -> Outlook:
+        """Nothing expected yet."""
+        return Outlook(jnp.zeros(cluster.num_regions), jnp.zeros(cluster.num_regions))
+
+    def route(self, state: Outlook, observation: Observation) -> tuple[Outlook, jax.Array]:
+        """Update the forecast and make the routing matrix [R, R]."""
+        state = self.look_ahead(state, observation)
+        fresh = self.transport_matrix(self.expected(state), observation)
+        smoothing = jnp.where(observation.slot > 0, self.transport.smoothing, 0.0)
+        return state, (fresh + smoothing * observation.matrix) / (1 + smoothing)
+
+    def demand(self, state: Outlook, observation: Observation, matrix: jax.Array) -> jax.Array:
+        """[R] expected tasks, sent where the matrix (or, for task-by-task rules, the last slot's routing) says."""
+        by_matrix = jnp.isinf(jnp.asarray(self.rule.keep_below))
+        return (self.expected(state)[:, None] * jnp.where(by_matrix, matrix, observation.shares)).sum(axis=0)
+
+    def affinity(self, state: Outlook, offer: Offer) -> jax.Array:
+        """[R, S] linear score."""
+        return score(self.weights, offer)
+
+    def look_ahead(self, state: Outlook, observation: Observation) -> Outlook:
+        """Holt's update with the last slot's arrivals; the first count sets the level."""
+        seen, rule = observation.arrivals, self.forecast
+        level = rule.level * seen + (1 - rule.level) * (state.level + rule.damping * state.trend)
+        trend = rule.trend * (level - state.level) + (1 - rule.trend) * rule.damping * state.trend
+        first = observation.slot <= 1
+        return Outlook(jnp.where(first, seen, level), jnp.where(first, 0.0, trend))
+
+    def expected(self, state: Outlook) -> jax.Array:
+        """[R] tasks per slot by origin: the most expected at any time up to the horizon."""
+        return jnp.maximum(state.level + jnp.maximum(self.forecast.horizon * state.trend, 0.0), 0.0)
+
+    def transport_matrix(self, demand: jax.Array, observation: Observation) -> jax.Array:
+        """[R, R] by the plan asked for; `switch` runs one of them where the policy is not batched."""
+        cost, capacity = self.cost(observation), observation.capacity()
+        regions = demand.shape[0]
+        plans = (
+            lambda: jnp.eye(regions, dtype=cost.dtype),
+            lambda: jnp.full_like(cost, 1 / regions),
+            lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=self.transport.epsilon).routing,
+            lambda: sinkhorn.capacitated(
+                cost, demand, capacity * self.transport.utilisation, epsilon=self.transport.epsilon
+            ).routing,
+        )
+        return lax.switch(self.transport.plan, plans)
+
+    def cost(self, observation: Observation) -> jax.Array:
+        """[R, R] C of Eq 2; each part over its mean, so that the weights compare like with like."""
+        cluster = observation.cluster
+        price = observation.price_usd_per_kwh / jnp.maximum(observation.price_usd_per_kwh.mean(), 1e-9)
+        link = cluster.latency_s / jnp.maximum(cluster.latency_s.mean(), 1e-9)
+        narrow = 1 / cluster.bandwidth_gbps
+        narrow = narrow / jnp.maximum(narrow.mean(), 1e-9)
+        return self.transport.price_weight * price + self.transport.latency_weight * (link + narrow)

@@ -1,0 +1,97 @@
+"""Each task's region: a draw from the routing matrix, and rules that act task by task as they arrive."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from torta_jax.types import Cluster
+
+FULL = 1e6
+"""Added to the cost of a region without room."""
+
+
+@struct.dataclass
+class Rule:
+    """What a policy does with a task after the routing matrix has named its first choice.
+
+    The load of a region is its outstanding tasks per switched-on lane, as a balancer that probes its replicas
+    knows it. A first choice at or above `keep_below` is given up for the cheapest region: one with load below
+    `room_below` if there is any, weighing latency and load.
+    """
+
+    keep_below: float = jnp.inf  # inf: the matrix decides alone, and no task looks at loads
+    room_below: float = jnp.inf
+    latency_weight: float = 1.0  # per second of one-way latency
+    load_weight: float = 0.0  # per task and lane
+    cyclic: bool = False  # go through the regions in turn instead of drawing one
+    reroute: bool = False  # buffered tasks are routed anew in each slot
+
+
+@struct.dataclass
+class RegionLoad:
+    """Outstanding tasks and the lanes that work on them, per region [R]."""
+
+    outstanding: jax.Array
+    lanes: jax.Array
+    service_s: jax.Array
+
+
+def live_matrix(matrix: jax.Array, alive: jax.Array) -> jax.Array:
+    """The routing matrix [R, R] without dead regions; a row that loses everything spreads evenly."""
+    kept = jnp.where(alive, matrix, 0.0)
+    total = kept.sum(axis=-1, keepdims=True)
+    even = alive / jnp.maximum(alive.sum(), 1)
+    return jnp.where(total > 1e-9, kept / jnp.maximum(total, 1e-9), even)
+
+
+def first_choice(matrix: jax.Array, rule: Rule, source: jax.Array, draw: jax.Array, turn: jax.Array) -> jax.Array:
+    """[P] region drawn from the row of each task's source [P], by its own uniform `draw` [P].
+
+    Cyclic rules replace the draw by equal steps (`turn` [P] counts the decisions), which visits the regions of an
+    even row one after the other.
+    """
+    regions = matrix.shape[-1]
+    even = (turn % regions + 0.5) / regions
+    draw = jnp.where(rule.cyclic, even.astype(draw.dtype), draw)
+    edges = jnp.cumsum(matrix, axis=-1)
+    edges = edges / edges[:, -1:]
+    passed = (draw[:, None] >= edges[source]).sum(axis=-1)
+    return jnp.minimum(passed, regions - 1).astype(jnp.int32)
+
+
+def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, source, choice, mask, axis_name=None):
+    """[P] region of each task after the rule, tasks taken in order of `time_s` [P] where `mask` [P].
+
+    Between two tasks a region finishes min(outstanding, lanes) / service_s tasks per second, in expectation.
+    """
+    used = jnp.isfinite(rule.keep_below)
+    last = jnp.where(mask, jnp.arange(mask.shape[0]), -1).max() + 1
+    steps = jnp.where(used, last, 0)
+    steps = steps if axis_name is None else lax.pmax(steps, axis_name)
+    lanes = jnp.where(alive, load.lanes, 0.0)
+
+    def step(i, carry):
+        outstanding, clock, choice = carry
+        valid, origin, first = mask[i], source[i], choice[i]
+        now = jnp.where(valid, jnp.maximum(time_s[i], clock), clock)
+        outstanding = outstanding - jnp.minimum(outstanding, lanes) * (now - clock) / load.service_s
+        per_lane = jnp.where(lanes > 0, outstanding / jnp.maximum(lanes, 1.0), jnp.inf)
+        cost = rule.latency_weight * cluster.latency_s[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
+        cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL) + jnp.where(alive, 0.0, FULL * FULL)
+        best = jnp.argmin(cost).astype(jnp.int32)
+        keep = (per_lane[first] < rule.keep_below) | (alive[first] & (cost[best] >= FULL))
+        region = jnp.where(keep, first, best)
+        outstanding = outstanding + valid * (jnp.arange(outstanding.shape[0]) == region)
+        return outstanding, now, choice.at[i].set(jnp.where(valid, region, first))
+
+    start = (load.outstanding.astype(lanes.dtype), jnp.zeros((), lanes.dtype), choice)
+    return lax.fori_loop(0, steps, step, start)[2]
+
+
+def realised_shares(source, region, mask, previous: jax.Array) -> jax.Array:
+    """[R, R] share of each origin's tasks sent to each region; an origin without tasks keeps its last row."""
+    regions = previous.shape[-1]
+    counts = jnp.zeros((regions, regions), jnp.int32).at[source, region].add(mask.astype(jnp.int32))
+    total = counts.sum(axis=-1, keepdims=True)
+    return jnp.where(total > 0, counts / jnp.maximum(total, 1), previous)

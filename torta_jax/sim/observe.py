@@ -1,0 +1,83 @@
+"""What policies may see: counts and measurements up to the end of the last slot."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from torta_jax.sim.state import Observed, Physics, State
+from torta_jax.types import Cluster, Phase
+
+
+@struct.dataclass
+class Observation:
+    """What a policy knows at the start of slot t: the world up to the end of slot t-1, and the clock."""
+
+    slot: jax.Array  # [] int32
+    slot_s: jax.Array  # []
+    cluster: Cluster
+    alive: jax.Array  # [R] bool, now
+    price_usd_per_kwh: jax.Array  # [R] now
+    arrivals: jax.Array  # [R] tasks by origin in the last slot
+    shares: jax.Array  # [R, R] realised routing of the last slot
+    matrix: jax.Array  # [R, R] routing asked for in the last slot
+    buffered: jax.Array  # [R] tasks waiting for a server
+    waiting: jax.Array  # [R] buffered, or queued on a lane and not started
+    outstanding: jax.Array  # [R] all tasks in the region
+    utilisation: jax.Array  # [R] busy share of the switched-on servers in the last slot
+    servers_on: jax.Array  # [R]
+    service_s: jax.Array  # [R] measured lane time per task
+
+    def capacity(self) -> jax.Array:
+        """[R] tasks per slot with every healthy server on."""
+        lanes = self.cluster.lane_mask.sum(axis=(-2, -1))
+        return self.alive * lanes * self.slot_s / self.service_s
+
+
+def per_region(pool_region: jax.Array, mask: jax.Array, regions: int) -> jax.Array:
+    """[R] int32 number of masked rows of the pool per region."""
+    return jnp.zeros(regions, jnp.int32).at[pool_region].add(mask.astype(jnp.int32))
+
+
+def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_per_kwh) -> Observation:
+    """The observation at the start of a slot, before its arrivals."""
+    pool, servers, seen = state.pool, state.servers, state.observed
+    regions = cluster.num_regions
+    buffered = pool.phase == Phase.BUFFERED
+    committed = pool.phase == Phase.COMMITTED
+    on = servers.active.sum(axis=-1)
+    utilisation = jnp.where(servers.active, servers.utilisation, 0.0).sum(axis=-1) / jnp.maximum(on, 1)
+    return Observation(
+        slot=state.slot,
+        slot_s=jnp.asarray(physics.slot_s, float),
+        cluster=cluster,
+        alive=alive,
+        price_usd_per_kwh=price_usd_per_kwh,
+        arrivals=seen.arrivals,
+        shares=seen.shares,
+        matrix=state.matrix,
+        buffered=per_region(pool.region, buffered, regions),
+        waiting=per_region(pool.region, buffered | (committed & (pool.start_s > 0)), regions),
+        outstanding=per_region(pool.region, buffered | committed, regions),
+        utilisation=utilisation,
+        servers_on=on,
+        service_s=seen.service_s,
+    )
+
+
+def learn(seen: Observed, physics: Physics, pool, new, shares, taken, cooling_s) -> Observed:
+    """Update the statistics with a slot's arrivals (`new` [P]) and its commitments (`taken` [P])."""
+    regions = shares.shape[-1]
+    count = per_region(pool.region, taken, regions)
+    row, column = jnp.arange(regions)[:, None], pool.region
+    # One row per region and a sum over tasks: the order of addition is fixed, whatever the batch.
+    lane_s = jnp.where(taken & (row == column), pool.finish_s - pool.start_s, 0.0).sum(axis=-1)
+    weight = jnp.where(count > 0, physics.service_weight, 0.0)
+    kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
+    share = kinds / jnp.maximum(count, 1)[:, None]
+    return Observed(
+        arrivals=per_region(pool.origin, new, regions).astype(seen.arrivals.dtype),
+        shares=shares,
+        service_s=seen.service_s + weight * (lane_s / jnp.maximum(count, 1) - seen.service_s),
+        kind_share=seen.kind_share + weight[:, None] * (share - seen.kind_share),
+        cooling_s=cooling_s,
+    )

@@ -1,0 +1,199 @@
+"""Lanes, resident models and caches: what a server offers a task, and what taking it changes.
+
+A lane is a FIFO queue: finish = max(lane free, task ready) + lane time. Tasks are decided one after the other
+in each region, all regions at once, so every decision sees the queues that earlier ones have left.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from torta_jax.sim.affinity import Offer
+from torta_jax.sim.state import FAR_S, NEVER_S, RESIDENT_S, Physics, Servers
+from torta_jax.types import Cluster
+
+UNDECIDED = -2
+"""`Batch.forced` of a task whose server the policy chooses."""
+
+
+@struct.dataclass
+class Batch:
+    """The tasks each region decides on, in the order it does; the arrays of `task` have no leading axis."""
+
+    mask: jax.Array  # [M, R] bool
+    ready_s: jax.Array  # [M, R] earliest start
+    deadline_s: jax.Array  # [M, R]
+    kind: jax.Array  # [M, R] int32
+    model: jax.Array  # [M, R] int32
+    prefill_s: jax.Array  # [M, R]
+    decode_s: jax.Array  # [M, R]
+    embedding: jax.Array  # [M, R, E]
+    started: jax.Array  # [M, R] bool
+    forced: jax.Array  # [M, R] int32: the server, -1 for none, UNDECIDED where the policy chooses
+
+
+@struct.dataclass
+class Commitment:
+    """Where and when each task of a batch will run; server -1 where it stays buffered."""
+
+    server: jax.Array  # [M, R] int32
+    start_s: jax.Array  # [M, R]
+    finish_s: jax.Array  # [M, R]
+    loading_s: jax.Array  # [M, R]
+
+
+@struct.dataclass
+class Fleet:
+    """What does not change within a slot."""
+
+    cluster: Cluster
+    model_gb: jax.Array  # [K]
+    physics: Physics
+    service_s: jax.Array  # [R] measured lane time per task
+
+
+def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
+    """What each server offers the one task of its region ([R] arrays in `task`)."""
+    cluster, physics = fleet.cluster, fleet.physics
+    region = jnp.arange(cluster.num_regions)
+    ready = task.ready_s[:, None]
+    free = jnp.where(cluster.lane_mask, servers.free_s, FAR_S).min(axis=-2)
+    resident = servers.used_s[region, task.model] > RESIDENT_S
+    size = fleet.model_gb[task.model][:, None]
+    fade = jnp.exp(-physics.prefix_decay_per_s * ready)
+    similarity = fade * (task.embedding[:, :, None] * servers.prefix).sum(axis=-2)
+    hit = prefix_hit(similarity, fade, servers.prefix) * resident
+    match = cluster.kind_match[task.kind, region]
+    prefill = task.prefill_s[:, None] * (1 - physics.prefix_gain * hit) / cluster.prefill_speed
+    compute = (prefill + task.decode_s[:, None] / cluster.decode_speed) / match
+    loading = jnp.where(resident, 0.0, cluster.switch_s)
+    loading = loading + jnp.where(task.started[:, None], cluster.migrate_in_s, 0.0)
+    wait = jnp.maximum(free - ready, 0.0)
+    count = servers.active.shape[-1]
+    return Offer(
+        usable=servers.active & (servers.warm_s <= ready) & (size <= cluster.memory_gb),
+        wait_s=wait,
+        loading_s=loading,
+        service_s=loading + compute,
+        resident=resident,
+        hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
+        heat=fade * servers.heat[region, task.model],
+        similarity=similarity,
+        utilisation=servers.utilisation,
+        queue=wait / fleet.service_s[:, None],
+        idle_s=jnp.maximum(ready - free, 0.0),
+        turn=(jnp.arange(count) - servers.turn[:, None]) % count,
+    )
+
+
+def prefix_hit(similarity: jax.Array, fade: jax.Array, prefix: jax.Array) -> jax.Array:
+    """[R, S] in [0, 1]: cosine of the task with the server's recent tasks taken together."""
+    norm = fade * jnp.sqrt((prefix * prefix).sum(axis=-2))
+    return jnp.clip(similarity / jnp.maximum(norm, 1e-6), 0.0, 1.0)
+
+
+def choose(score: jax.Array, allowed: jax.Array) -> jax.Array:
+    """[R] index of the best allowed server, the first of equals; -1 where none is allowed."""
+    score = jnp.where(allowed, score, -jnp.inf)
+    best = score.max(axis=-1, keepdims=True)
+    count = score.shape[-1]
+    first = jnp.where(allowed & (score >= best), jnp.arange(count), count).min(axis=-1)
+    return jnp.where(first < count, first, -1)
+
+
+def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer: Offer, server: jax.Array):
+    """Give each region's task to `server` [R] (-1: to none).
+
+    Returns the servers, the idle time inside the slot per lane [R, L, S], and a `Commitment` of [R] arrays.
+    """
+    physics, region = fleet.physics, jnp.arange(server.shape[0])
+    taken, at = server >= 0, jnp.maximum(server, 0)
+
+    lanes = jnp.where(fleet.cluster.lane_mask[region, :, at], servers.free_s[region, :, at], FAR_S)
+    lane = jnp.argmin(lanes, axis=-1)
+    free = jnp.take_along_axis(lanes, lane[:, None], axis=-1)[:, 0]
+    start = jnp.maximum(free, task.ready_s)
+    finish = start + offer.service_s[region, at]
+    inside, beyond = gap(free, start, physics.slot_s)
+
+    def put(array, value):
+        old = array[region, lane, at]
+        return array.at[region, lane, at].set(jnp.where(taken, value(old), old), unique_indices=True)
+
+    servers = remember(fleet, servers, task, taken, at)
+    servers = servers.replace(
+        free_s=put(servers.free_s, lambda _: finish),
+        spill_s=put(servers.spill_s, lambda old: old + beyond),
+        turn=jnp.where(taken, at + 1, servers.turn),
+    )
+    commitment = Commitment(server, start, finish, offer.loading_s[region, at])
+    return servers, put(idle_s, lambda old: old + inside), commitment
+
+
+def gap(free: jax.Array, start: jax.Array, slot_s) -> tuple[jax.Array, jax.Array]:
+    """Idle lane time between two tasks that lies inside the slot, and beyond its end."""
+    inside = jnp.clip(start, 0.0, slot_s) - jnp.clip(free, 0.0, slot_s)
+    beyond = jnp.maximum(start - slot_s, 0.0) - jnp.maximum(free - slot_s, 0.0)
+    return inside, beyond
+
+
+def remember(fleet: Fleet, servers: Servers, task: Batch, taken: jax.Array, at: jax.Array) -> Servers:
+    """Load the task's model (least recently used out), and count the task into the server's recent past."""
+    region = jnp.arange(at.shape[0])
+    models = jnp.arange(fleet.model_gb.shape[0])
+    old = servers.used_s[region, :, at]
+    used = jnp.where(models == task.model[:, None], task.ready_s[:, None], old)
+    newer = used[:, None, :] >= used[:, :, None]  # [R, K, K]: the second was used no earlier than the first
+    resident_gb = jnp.where(used > RESIDENT_S, fleet.model_gb, 0.0)
+    needed = jnp.where(newer, resident_gb[:, None, :], 0.0).sum(axis=-1)
+    fits = needed <= fleet.cluster.memory_gb[region, at][:, None]
+    used = jnp.where(taken[:, None], jnp.where(fits, used, NEVER_S), old)
+
+    growth = jnp.exp(fleet.physics.prefix_decay_per_s * task.ready_s) * taken
+    heat = servers.heat[region, task.model, at] + growth
+    prefix = servers.prefix[region, :, at] + growth[:, None] * task.embedding
+    return servers.replace(
+        used_s=servers.used_s.at[region, :, at].set(used, unique_indices=True),
+        heat=servers.heat.at[region, task.model, at].set(heat, unique_indices=True),
+        prefix=servers.prefix.at[region, :, at].set(prefix, unique_indices=True),
+    )
+
+
+def serve(fleet: Fleet, scheduler, policy, servers: Servers, batch: Batch, count: jax.Array, axis_name=None):
+    """Decide and start each region's tasks one after the other.
+
+    Args:
+        batch: [M, R] tasks.
+        count: [R] int32 tasks per region; the loop runs to the largest.
+        axis_name: the name of an enclosing `vmap` axis. Its clusters then share one loop bound, which
+            spares the loop a select over its whole state; the result is the same without it.
+
+    Returns:
+        The servers, idle lane time inside the slot [R, L, S] and a `Commitment` of [M, R] arrays.
+    """
+    rows = batch.mask.shape[0]
+    steps = jnp.minimum(count.max(), rows)
+    steps = steps if axis_name is None else lax.pmax(steps, axis_name)
+
+    def step(k, carry):
+        servers, idle_s, commitments = carry
+        task = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, k, 0, keepdims=False), batch)
+        offer = offers(fleet, servers, task)
+        allowed = offer.usable & (offer.wait_s <= scheduler.max_wait_s)
+        server = choose(scheduler.affinity(policy, offer), allowed)
+        server = jnp.where(task.forced == UNDECIDED, server, task.forced)
+        server = jnp.where(task.mask, server, -1)
+        servers, idle_s, commitment = commit(fleet, servers, idle_s, task, offer, server)
+        write = lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, k, 0)  # noqa: E731
+        return servers, idle_s, jax.tree.map(write, commitments, commitment)
+
+    nothing = Commitment(
+        server=jnp.full_like(batch.model, -1),
+        start_s=jnp.zeros_like(batch.ready_s),
+        finish_s=jnp.zeros_like(batch.ready_s),
+        loading_s=jnp.zeros_like(batch.ready_s),
+    )
+    idle_s = jnp.minimum(servers.spill_s, fleet.physics.slot_s)
+    servers = servers.replace(spill_s=servers.spill_s - idle_s)
+    return lax.fori_loop(0, steps, step, (servers, idle_s, nothing))

@@ -1,0 +1,71 @@
+"""A whole experiment as one compiled scan over slots."""
+
+import jax
+from flax import struct
+from jax import lax
+
+from torta_jax.sim import env
+from torta_jax.sim.account import Totals
+from torta_jax.sim.env import World
+from torta_jax.sim.metrics import SlotMetrics
+from torta_jax.sim.state import Physics, State
+from torta_jax.types import Cluster, Scenario
+
+
+@struct.dataclass
+class Run:
+    """An experiment so far."""
+
+    state: State
+    totals: Totals
+
+
+def start(world: World, physics: Physics, scheduler) -> Run:
+    """A run before its first slot."""
+    return Run(*env.reset(world, physics, scheduler))
+
+
+def advance(world: World, physics: Physics, scheduler, run: Run, num_slots: int, axis_name=None, keep=None):
+    """Run `num_slots` further slots.
+
+    Args:
+        axis_name: name of an enclosing `vmap` axis over clusters (see `service.serve`).
+        keep: function of a `SlotRecord` whose result is stacked over slots beside the metrics.
+
+    Returns:
+        The run, and `SlotMetrics` with a leading axis [num_slots]; with `keep`, a pair of the metrics and its results.
+    """
+
+    def step(run, _):
+        state, totals, metrics, record = env.slot(
+            world, physics, scheduler, run.state, run.totals, axis_name=axis_name
+        )
+        return Run(state, totals), metrics if keep is None else (metrics, keep(record))
+
+    return lax.scan(step, run, None, length=num_slots)
+
+
+def simulate(
+    cluster: Cluster,
+    workload,
+    scheduler,
+    key: jax.Array,
+    *,
+    scenario: Scenario,
+    physics: Physics = Physics(),
+    keep=None,
+) -> tuple[Run, SlotMetrics]:
+    """Simulate one cluster from an empty start to the end of its scenario.
+
+    Pure: jit it, vmap it over clusters, workloads, schedulers or keys.
+
+    Args:
+        key: typed key of the world; one key gives one world, whatever the policy.
+        scenario: its number of slots T is the length of the experiment.
+
+    Returns:
+        The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays.
+    """
+    num_slots = scenario.alive.shape[0]
+    world = env.make_world(cluster, workload, scenario, key, num_slots, physics.slot_s)
+    return advance(world, physics, scheduler, start(world, physics, scheduler), num_slots, keep=keep)
