@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -106,8 +107,8 @@ def test_more_load_balance_is_better_and_less_of_all_else():
 
 def test_an_episode_without_a_completed_task_has_no_times_and_stays_valid_json():
     empty = episode(seeds=2)
-    slots = empty.slots.replace(completed=np.zeros_like(empty.slots.completed))
-    empty = empty.replace(slots=slots, histogram=np.zeros_like(empty.histogram))
+    slots = dataclasses.replace(empty.slots, completed=np.zeros_like(empty.slots.completed))
+    empty = dataclasses.replace(empty, slots=slots, histogram=np.zeros_like(empty.histogram))
     document = compare.document({}, {"skylb": episode(seeds=2), "torta": empty})
     assert document["policies"]["torta"]["response_s"] == {"mean": None, "p50": None, "p99": None}
     assert document["paired"]["torta"]["response_s"]["probability_of_improvement"] is None
