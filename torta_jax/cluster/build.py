@@ -53,9 +53,7 @@ def build(
     _check("mismatch", mismatch, 1e-3, 1)
     _check("switch_factor", switch_factor, 0, 100)
     require(isinstance(lanes, int) and 1 <= lanes <= MAX_LANES, f"lanes {lanes!r}: not from 1 to {MAX_LANES}")
-    gpu, mask = fleet.place_servers(
-        network.num_regions, scope=scope, counts=counts, max_servers=max_servers, seed=seed
-    )
+    gpu, mask = fleet.place_servers(network.num_regions, scope=scope, counts=counts, max_servers=max_servers, seed=seed)
     servers = fleet.equip(
         jnp.asarray(gpu),
         jnp.asarray(mask),

@@ -43,6 +43,7 @@ def place_servers(
         InputError: unknown option or GPU, impossible counts, a region without any server, `max_servers` too
             small (the message has the number needed).
     """
+    require(num_regions >= 1, f"num_regions {num_regions}: at least 1 is needed")
     if scope not in SCOPES:
         raise unknown("fleet scope", scope, SCOPES)
     draws = generator(seed, "counts")
@@ -79,9 +80,10 @@ def _counts(counts: str | Mapping[str, int], draws: np.random.Generator) -> np.n
 
 def _pad(regions: list[np.ndarray], max_servers: int | None) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.array([len(region) for region in regions])
-    width = int(sizes.max()) if max_servers is None else max_servers
-    if width < sizes.max():
-        raise InputError(f"max_servers {max_servers}: the largest region has {sizes.max()} servers")
+    largest = int(sizes.max())
+    width = largest if max_servers is None else max_servers
+    if not isinstance(width, int) or not largest <= width <= MAX_COUNT:
+        raise InputError(f"max_servers {width!r}: not from {largest}, the largest region's, to {MAX_COUNT}")
     mask = np.arange(width) < sizes[:, None]
     gpu = np.zeros(mask.shape, np.int32)
     gpu[mask] = np.concatenate(regions)

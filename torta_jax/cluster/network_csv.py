@@ -39,36 +39,28 @@ def from_csv(nodes_path: str | Path, links_path: str | Path, *, name: str = "cus
     return _read(nodes_path, links_path, name, name, DEFAULT_BANDWIDTH_GBPS)
 
 
-def paper_network_from_csv(
-    nodes_path: Path, links_path: Path, name: str, paper: catalogue.PaperNetwork
-) -> Topology:
+def paper_network_from_csv(nodes_path: Path, links_path: Path, name: str, paper: catalogue.PaperNetwork) -> Topology:
     """A network of the paper whose graph lies in the catalogue."""
     topology = _read(nodes_path, links_path, name, paper.title, paper.bandwidth_gbps)
     return dataclasses.replace(topology, paper_latency_s=paper.latency_s)
 
 
-def _read(
-    nodes_path: str | Path, links_path: str | Path, name: str, title: str, bandwidth_gbps: float
-) -> Topology:
+def _read(nodes_path: str | Path, links_path: str | Path, name: str, title: str, bandwidth_gbps: float) -> Topology:
     nodes = read_table(nodes_path, NODE_COLUMNS)
     planar = "x_km" in nodes.columns or "y_km" in nodes.columns
     nodes.need("name", *(("x_km", "y_km") if planar else ("longitude", "latitude")))
+    both = planar and bool({"longitude", "latitude"} & set(nodes.columns))
+    require(not both, f"{nodes_path}: give longitude and latitude, or x_km and y_km, not both")
     node_names = _unique_names(nodes)
     require(len(node_names) >= 2, f"{nodes_path}: one region, at least 2 are needed")
     position = np.array([_position(row, planar) for row in nodes.rows])
     links, distances, bandwidths = _links(links_path, node_names, position, planar, bandwidth_gbps)
-    return Topology(
-        name=name,
-        title=title,
-        nodes=node_names,
-        position=position,
-        links=links,
-        distance_km=distances,
-        bandwidth_gbps=bandwidths,
-        usd_per_kwh=np.array([_price(row) for row in nodes.rows]),
-        places=tuple(row.cells.get("place", "") for row in nodes.rows),
-        planar=planar,
-    )
+    prices = np.array([_price(row) for row in nodes.rows])
+    places = tuple(row.cells.get("place", "") for row in nodes.rows)
+    try:
+        return Topology(name, title, node_names, position, links, distances, bandwidths, prices, places, planar)
+    except InputError as error:  # what no single row shows: a network in several parts
+        raise InputError(f"{links_path}: {error}") from None
 
 
 def _unique_names(nodes: Table) -> tuple[str, ...]:
@@ -97,7 +89,7 @@ def _price(row: Row) -> float:
 
 def _links(
     path: str | Path, nodes: tuple[str, ...], position: np.ndarray, planar: bool, bandwidth_gbps: float
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Links as pairs of indices [E, 2], their lengths [E] and bandwidths [E]."""
     table = read_table(path, LINK_COLUMNS)
     table.need("source", "target")
@@ -113,7 +105,7 @@ def _links(
         low, high = DISTANCE_KM
         require(
             low <= length <= high,
-            f"{row.where}: its regions stand {length:g} km apart; give a 'distance_km' from {low:g} to {high:g}",
+            f"{row.where}: regions {length:g} km apart; give a 'distance_km' from {low:g} to {high:g}",
         )
         links[source, target] = length, row.number_or("bandwidth_gbps", *BANDWIDTH_GBPS, bandwidth_gbps)
     distances, bandwidths = np.array(list(links.values())).T

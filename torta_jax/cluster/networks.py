@@ -24,8 +24,9 @@ def load(name: str) -> Topology:
     Raises:
         InputError: unknown name, or a topohub network whose coordinates have no meaning in km.
     """
-    keys = {network.topohub: paper_name for paper_name, network in catalogue.PAPER_NETWORKS.items()}
-    name = keys.get(name, name)
+    for paper_name, network in catalogue.PAPER_NETWORKS.items():
+        if name == network.topohub:  # the same network by its other name
+            name = paper_name
     paper = catalogue.PAPER_NETWORKS.get(name)
     if paper is None:
         return _from_topohub(name, name, None)
@@ -59,7 +60,7 @@ def _from_topohub(key: str, name: str, paper: catalogue.PaperNetwork | None) -> 
     in_degrees = bool((np.abs(position) <= [180, 90]).all())
     require(
         planar or in_degrees,
-        f"topology {key!r}: its coordinates are those of a drawing, its lengths no km; use from_csv with yours",
+        f"topology {key!r}: its coordinates are a drawing's, its lengths no km; give your own by from_csv",
     )
     nodes = _node_names(data["nodes"])
     places = tuple(catalogue.NODE_PLACES.get((key, node), "") for node in nodes)
@@ -85,6 +86,5 @@ def _node_names(nodes: list[dict]) -> tuple[str, ...]:
     """The names, made unique by the node's number where topohub has none or repeats one."""
     given = [str(node.get("name") or "node") for node in nodes]
     return tuple(
-        name if given.count(name) == 1 else f"{name} #{node['id']}"
-        for name, node in zip(given, nodes, strict=True)
+        name if given.count(name) == 1 else f"{name} #{node['id']}" for name, node in zip(given, nodes, strict=True)
     )

@@ -47,9 +47,7 @@ def price_usd_per_kwh(topology: Topology, mode: str = "auto", *, seed: int = 0) 
         return np.tile((mean * factor / factor.mean())[:, None], 24)
     if known.size < topology.num_regions:
         first = topology.nodes[int(np.isnan(topology.usd_per_kwh).argmax())]
-        raise InputError(
-            f"prices {mode!r}: topology {topology.name!r} has no price for region {first!r}; use 'spread'"
-        )
+        raise InputError(f"prices {mode!r}: topology {topology.name!r} has no price for region {first!r}; use 'spread'")
     return topology.usd_per_kwh[:, None] * (_shapes(topology) if mode == "hourly" else np.ones(24))
 
 

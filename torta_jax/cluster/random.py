@@ -12,6 +12,7 @@ from torta_jax.errors import require
 from torta_jax.types import Cluster
 
 SIDE_KM = (500.0, 8000.0)  # from a country to a continent and a half
+GRID = 2**14  # steps along a side; the sum of two squared distances fits in int32
 KM_PER_DEGREE = 85.0  # of longitude, at 40 degrees north
 LINK_GBPS = (10.0, 15.0, 20.0)  # the values of Table I
 
@@ -30,32 +31,36 @@ def random_cluster(
 
     Regions lie at random in a square (side 500 to 8000 km, x runs along a parallel at 40 degrees north) and
     are linked as a Gabriel graph, which is always connected; latency is light in fibre along its shortest
-    paths. Prices are log-normal over regions, with an evening peak. Each region has between half of
-    `num_servers` and all of them (the rest is padding) in a mix of its own.
+    paths. Prices are log-normal over regions, with an evening peak; demand weights are uniform from 1 to 8.
+    Each region has between half of `num_servers` and all of them (the rest is padding) in a mix of its own.
+    A key gives the same bits in a batch of any size.
 
     Args:
         key: a typed key; under vmap, one per cluster.
-        num_regions: R, at least 1 (static).
-        num_servers: S, at least 1 (static).
-        num_lanes: L, at least 1 (static).
+        num_regions: R, 1 to 16384 (static).
+        num_servers: S, 1 to 16384 (static).
+        num_lanes: L, 1 to 16384 (static).
         speed_spread, mismatch, switch_factor: see `equip`; may be traced.
 
     Raises:
-        InputError: a size below 1.
+        InputError: a size out of range.
     """
     for name, size in (("num_regions", num_regions), ("num_servers", num_servers), ("num_lanes", num_lanes)):
-        require(size >= 1, f"{name} {size}: at least 1 is needed")
-    place_key, link_key, price_key, demand_key, server_key = jax.random.split(key, 5)
-    position_km = _positions(place_key, num_regions)
-    distance_km, bandwidth_gbps = _shortest_paths(position_km, link_key)
-    utc_offset_h = position_km[:, 0] / KM_PER_DEGREE / 15
+        require(1 <= size <= GRID, f"{name} {size}: not from 1 to {GRID}")
+    place_key, side_key, link_key, price_key, demand_key, server_key = jax.random.split(key, 6)
+    grid = _grid(place_key, num_regions)
+    length, bandwidth_gbps = _shortest_paths(grid, link_key)
+    low, high = jnp.log(jnp.asarray(SIDE_KM))
+    km = jnp.exp(jax.random.uniform(side_key, minval=low, maxval=high)) / GRID
+    utc_offset_h = (grid[:, 0] - GRID // 2) * (km / KM_PER_DEGREE / 15)
+    weight = jax.random.randint(demand_key, (num_regions,), 2**12, 2**15)  # whole: no order of summation
     gpu, mask = _servers(server_key, num_regions, num_servers)
     return Cluster(
-        latency_s=distance_km / FIBRE_KM_PER_S,
+        latency_s=length * (km / FIBRE_KM_PER_S),
         bandwidth_gbps=bandwidth_gbps,
         price_usd_per_kwh=_prices(price_key, utc_offset_h),
         utc_offset_h=utc_offset_h,
-        demand_share=jax.nn.softmax(0.5 * jax.random.normal(demand_key, (num_regions,))),
+        demand_share=weight / weight.sum(),
         **equip(
             gpu,
             mask,
@@ -67,33 +72,37 @@ def random_cluster(
     )
 
 
-def _positions(key: jax.Array, num_regions: int) -> jax.Array:
-    """[R, 2] km around the centre of a square whose side is log-uniform."""
-    side_key, place_key = jax.random.split(key)
-    low, high = jnp.log(jnp.asarray(SIDE_KM))
-    side_km = jnp.exp(jax.random.uniform(side_key, minval=low, maxval=high))
-    return side_km * jax.random.uniform(place_key, (num_regions, 2), minval=-0.5, maxval=0.5)
+def _grid(key: jax.Array, num_regions: int) -> jax.Array:
+    """[R, 2] int32 positions in [0, GRID); whole numbers, so that geometry is exact on every device.
+
+    Each region has a strip of x of its own, so that no two coincide.
+    """
+    strip_key, x_key, y_key = jax.random.split(key, 3)
+    width = GRID // num_regions
+    strip = jax.random.permutation(strip_key, num_regions)
+    x = strip * width + jax.random.randint(x_key, (num_regions,), 0, width)
+    return jnp.stack([x, jax.random.randint(y_key, (num_regions,), 0, GRID)], axis=-1)
 
 
-def _shortest_paths(position_km: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[R, R] length of the shortest path in the Gabriel graph, and its narrowest link (inf on the diagonal)."""
-    regions = len(position_km)
-    squared = jnp.sum((position_km[:, None] - position_km) ** 2, axis=-1)
+def _shortest_paths(grid: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[R, R] shortest paths in the Gabriel graph: length, and narrowest link (inf on the diagonal)."""
+    regions = len(grid)
+    squared = jnp.sum((grid[:, None] - grid) ** 2, axis=-1)
     # a link wherever no third region lies in the circle on it as diameter; it holds the minimum spanning tree
     linked = jnp.min(squared[:, None] + squared, axis=-1) >= squared
     draw = jax.random.choice(key, jnp.asarray(LINK_GBPS), (regions, regions))
     itself = jnp.eye(regions, dtype=bool)
     width = jnp.where(itself, jnp.inf, jnp.where(linked, jnp.minimum(draw, draw.T), 0.0))
-    distance = jnp.where(linked, jnp.sqrt(squared), jnp.inf)
+    length = jnp.where(linked, jnp.sqrt(squared.astype(draw.dtype)), jnp.inf)
 
     def through(k, paths):  # Floyd and Warshall
-        distance, width = paths
-        detour = distance[:, k, None] + distance[k]
-        shorter = detour < distance
+        length, width = paths
+        detour = length[:, k, None] + length[k]
+        shorter = detour < length
         narrowest = jnp.minimum(width[:, k, None], width[k])
-        return jnp.where(shorter, detour, distance), jnp.where(shorter, narrowest, width)
+        return jnp.where(shorter, detour, length), jnp.where(shorter, narrowest, width)
 
-    return lax.fori_loop(0, regions, through, (distance, width))
+    return lax.fori_loop(0, regions, through, (length, width))
 
 
 def _prices(key: jax.Array, utc_offset_h: jax.Array) -> jax.Array:

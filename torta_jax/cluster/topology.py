@@ -65,16 +65,14 @@ class Topology:
             require(inside, f"topology {self.name!r}: {field} outside {low:g} to {high:g}")
 
     def _check_links(self) -> None:
+        regions = len(self.nodes)
         require(len(self.links) > 0, f"topology {self.name!r}: no links")
-        low, high = self.links.min(axis=1), self.links.max(axis=1)
-        require(
-            low.min() >= 0 and high.max() < len(self.nodes), f"topology {self.name!r}: a link to no region"
-        )
+        low, high = np.sort(self.links, axis=1).T
+        require(bool(low.min() >= 0 and high.max() < regions), f"topology {self.name!r}: a link to no region")
         require(bool((low < high).all()), f"topology {self.name!r}: a link from a region to itself")
-        require(
-            len(np.unique(self.links_sorted, axis=0)) == len(low), f"topology {self.name!r}: a repeated link"
-        )
-        graph = coo_array((np.ones(len(low)), (low, high)), shape=(len(self.nodes),) * 2)
+        once = len(np.unique(low * regions + high)) == len(low)
+        require(once, f"topology {self.name!r}: a repeated link")
+        graph = coo_array((np.ones(len(low)), (low, high)), shape=(regions, regions))
         parts, label = connected_components(graph.tocsr(), directed=False)
         if parts > 1:
             cut_off = self.nodes[int(np.flatnonzero(label != label[0])[0])]
@@ -88,11 +86,6 @@ class Topology:
         return len(self.nodes)
 
     @property
-    def links_sorted(self) -> np.ndarray:
-        """[E, 2] int: the links, the lower node first."""
-        return np.sort(self.links, axis=1)
-
-    @property
     def utc_offset_h(self) -> np.ndarray:
         """[R] hours of local solar time ahead of UTC; zero in a planar network, which has no longitude."""
         return np.zeros(self.num_regions) if self.planar else self.position[:, 0] / 15
@@ -104,7 +97,6 @@ def straight_km(a: np.ndarray, b: np.ndarray, planar: bool) -> float:
         return math.dist(a, b)
     (lon_a, lat_a), (lon_b, lat_b) = np.radians(a), np.radians(b)
     half_chord = (
-        math.sin((lat_b - lat_a) / 2) ** 2
-        + math.cos(lat_a) * math.cos(lat_b) * math.sin((lon_b - lon_a) / 2) ** 2
+        math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin((lon_b - lon_a) / 2) ** 2
     )
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half_chord)))

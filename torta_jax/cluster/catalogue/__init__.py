@@ -97,8 +97,7 @@ NODE_PLACES = {(row["topology"], row["node"]): row["place"] for row in _csv("nod
 """Where the nodes of a topohub network stand, by (topohub key, node name)."""
 
 HOURLY_PROFILES = {
-    row["profile"]: np.array([float(row[f"h{hour:02d}"]) for hour in range(24)])
-    for row in _csv("hourly_profiles.csv")
+    row["profile"]: np.array([float(row[f"h{hour:02d}"]) for hour in range(24)]) for row in _csv("hourly_profiles.csv")
 }
 """[24] by UTC hour, mean 1: the shape of a day-ahead market's average day."""
 
