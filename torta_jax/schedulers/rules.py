@@ -16,6 +16,10 @@ PLANS = ("stay", "even", "balanced", "capacitated")
 """Routing matrices a policy can ask for: identity, 1/R, Eq 2 by ott-jax, capacity as an upper bound."""
 
 
+UNKNOWN_LOAD = 0.5
+"""Share of a region's capacity that its own users are taken to need before anything was observed."""
+
+
 @struct.dataclass
 class Transport:
     """How the routing matrix is made."""
@@ -80,6 +84,7 @@ class Rules:
     def look_ahead(self, state: Outlook, observation: Observation) -> Outlook:
         """Holt's update with the last slot's arrivals; the first count sets the level."""
         seen, rule = observation.arrivals, self.forecast
+        seen = jnp.where(observation.slot == 0, UNKNOWN_LOAD * observation.capacity(), seen)
         level = rule.level * seen + (1 - rule.level) * (state.level + rule.damping * state.trend)
         trend = rule.trend * (level - state.level) + (1 - rule.trend) * rule.damping * state.trend
         first = observation.slot <= 1
@@ -97,11 +102,13 @@ class Rules:
             lambda: jnp.eye(regions, dtype=cost.dtype),
             lambda: jnp.full_like(cost, 1 / regions),
             lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=self.transport.epsilon).routing,
-            lambda: sinkhorn.capacitated(
-                cost, demand, capacity * self.transport.utilisation, epsilon=self.transport.epsilon
-            ).routing,
+            lambda: (
+                sinkhorn.capacitated(
+                    cost, demand, capacity * self.transport.utilisation, epsilon=self.transport.epsilon
+                ).routing
+            ),
         )
-        return lax.switch(self.transport.plan, plans)
+        return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)
 
     def cost(self, observation: Observation) -> jax.Array:
         """[R, R] C of Eq 2; each part over its mean, so that the weights compare like with like."""

@@ -100,5 +100,6 @@ def forget(servers: Servers, which: jax.Array) -> Servers:
     return servers.replace(
         used_s=jnp.where(gone, NEVER_S, servers.used_s),
         heat=jnp.where(gone, 0.0, servers.heat),
+        recent=jnp.where(which, 0.0, servers.recent),
         prefix=jnp.where(gone, 0.0, servers.prefix),
     )

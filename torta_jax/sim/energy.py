@@ -36,11 +36,7 @@ def usage(cluster: Cluster, servers: Servers, idle_s: jax.Array, slot_s) -> Usag
     warming_s = jnp.where(servers.active, jnp.clip(servers.warm_s, 0.0, slot_s), 0.0)
     on_s = jnp.where(servers.active, slot_s - warming_s, draining_s)
     lanes = jnp.maximum(cluster.lane_mask.sum(axis=-2), 1)
-    joule = (
-        on_s * cluster.idle_w
-        + busy_s / lanes * (cluster.active_w - cluster.idle_w)
-        + warming_s * cluster.warming_w
-    )
+    joule = on_s * cluster.idle_w + busy_s / lanes * (cluster.active_w - cluster.idle_w) + warming_s * cluster.warming_w
     return Usage(busy_s, on_s, warming_s, joule / J_PER_KWH)
 
 

@@ -1,186 +1,116 @@
-"""One slot of a cluster: arrivals and failures, macro, dispatch, micro, accounts."""
+"""The simulator as a reinforcement-learning environment, after the contract of gymnax 1.0.
 
-from typing import NamedTuple
+An action is the routing matrix of the coming slot; everything below it (scaling, matching) is done by a scheduler.
+Episodes have a fixed length, so they end by truncation and never terminate, and nothing resets inside `step`:
+a batch of clusters is reset in lock-step, outside the scan.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from torta_jax.sim import account, activation, dispatch, energy
-from torta_jax.sim import pool as pools
-from torta_jax.sim.account import DROPS, KEPT, Totals
-from torta_jax.sim.matching import match
+from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
-from torta_jax.sim.observe import Observation, learn, observe
-from torta_jax.sim.service import Fleet
-from torta_jax.sim.state import FAR_S, Physics, Pool, Servers, State, initial_state
-from torta_jax.types import Cluster, Drop, Phase, Scenario, Tasks
+from torta_jax.sim.observe import observe
+from torta_jax.sim.slot import World, make_world, price_now, reset, run_slot
+from torta_jax.sim.state import Physics, State
+from torta_jax.types import Cluster, Scenario
 
 
 @struct.dataclass
-class World:
-    """Everything a policy cannot change."""
+class Objective:
+    """Eq 1 per task, in seconds: what the reward charges for."""
+
+    power_s_per_usd: float = 15_000.0  # 15 s per thousandth of a dollar
+    warmup_weight: float = 0.3  # per second of server warm-up
+    switching_weight: float = 0.05  # per unit of ||A_t - A_{t-1}||_F^2
+    drop_charge_s: float = 150.0  # a free drop would be exploited by any learner
+
+    def cost(self, metrics: SlotMetrics) -> jax.Array:
+        """Seconds per arriving task that a slot cost."""
+        seconds = (
+            metrics.response_s
+            + self.drop_charge_s * metrics.dropped.sum(axis=-1)
+            + self.power_s_per_usd * metrics.power_cost_usd
+            + self.warmup_weight * metrics.warmup_s
+        )
+        return seconds / jnp.maximum(metrics.arrived, 1) + self.switching_weight * metrics.switching_cost
+
+
+@struct.dataclass
+class EnvParams:
+    """The world, the policy below the routing matrix, and the objective."""
 
     cluster: Cluster
-    workload: object
+    workload: Any
     scenario: Scenario
-    prepared: object  # the workload's own, made once from the key
-    key: jax.Array
+    scheduler: Any
+    physics: Physics = Physics()
+    objective: Objective = Objective()
 
 
-class SlotRecord(NamedTuple):
-    """One slot in full, for tests and for looking closely; costs nothing where it is not used."""
+@struct.dataclass
+class EnvState:
+    """An episode under way."""
 
-    arrived: jax.Array  # [R, 3] int32 by origin and kind
-    counts: jax.Array  # [7, R, 3] int32 by account.OUTCOMES, origin and kind
-    outcome: jax.Array  # [P] int32 index into account.OUTCOMES
-    pool: Pool  # all tasks at the end of the slot, times from its start
-    taken: jax.Array  # [P] bool, given a lane in this slot
-    servers: Servers  # after the slot, times from its start
-    usage: energy.Usage
+    world: World
+    state: State
+    totals: Totals
 
 
-def make_world(cluster: Cluster, workload, scenario: Scenario, key: jax.Array, num_slots: int, slot_s=45.0) -> World:
-    """A world of `num_slots` slots; one key gives the same arrivals to every policy."""
-    prepared = workload.prepare(cluster, scenario, key, num_slots, slot_s)
-    return World(cluster, workload, scenario, prepared, key)
+class Env:
+    """Routing as a Markov decision process (Section V-B2). Every method is pure; vmap and jit them freely."""
 
+    def reset(self, key: jax.Array, params: EnvParams) -> tuple[jax.Array, EnvState]:
+        """A fresh episode; the key decides the arrivals.
 
-def reset(world: World, physics: Physics, scheduler) -> tuple[State, Totals]:
-    """The state before the first slot, and empty totals."""
-    models, width = world.workload.model_gb.shape[-1], world.workload.embedding_dim
-    state = initial_state(world.cluster, physics, scheduler, models, width)
-    return state, account.no_totals(world.cluster.num_regions)
+        Returns:
+            The observation (see `observation`) and the state.
+        """
+        num_slots = params.scenario.alive.shape[0]
+        world = make_world(params.cluster, params.workload, params.scenario, key, num_slots, params.physics.slot_s)
+        state = EnvState(world, *reset(world, params.physics, params.scheduler))
+        return self.observation(state, params), state
 
+    def step(self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams):
+        """Run one slot.
 
-def slot(world: World, physics: Physics, scheduler, state: State, totals: Totals, matrix=None, axis_name=None):
-    """Run one slot.
+        Args:
+            key: unused; the world's luck is fixed by the key of `reset`, the same for every policy.
+            action: [R, R] non-negative; rows are normalised, an empty row keeps its tasks at home.
 
-    Args:
-        matrix: [R, R] routing to use instead of the scheduler's own, for an agent that acts from outside.
-        axis_name: see `service.serve`.
+        Returns:
+            observation, state, reward [], terminated [] (always False), truncated [] (the scenario is over) and
+            info: the slot's `metrics`, and `final_observation`, equal to the observation since nothing resets.
+        """
+        del key
+        matrix = jnp.maximum(action, 0.0)
+        total = matrix.sum(axis=-1, keepdims=True)
+        matrix = jnp.where(total > 0, matrix / jnp.maximum(total, 1e-9), jnp.eye(matrix.shape[-1]))
+        after, totals, metrics, _ = run_slot(
+            state.world, params.physics, params.scheduler, state.state, state.totals, matrix=matrix
+        )
+        state = EnvState(state.world, after, totals)
+        observation = self.observation(state, params)
+        truncated = after.slot >= params.scenario.alive.shape[0]
+        info = {"metrics": metrics, "final_observation": observation}
+        reward = -params.objective.cost(metrics)
+        return observation, state, reward, jnp.zeros((), bool), truncated, info
 
-    Returns:
-        The next state, totals, `SlotMetrics` and a `SlotRecord`.
-    """
-    cluster, regions, slot_s = world.cluster, world.cluster.num_regions, physics.slot_s
-    alive = world.scenario.alive[state.slot]
-    tasks = world.workload.arrivals(world.prepared, world.key, state.slot)
-    state, was_running = fail(cluster, state, alive)
-    pool, new, lost = admit(physics, state, tasks, was_running)
+    def observation(self, state: EnvState, params: EnvParams) -> jax.Array:
+        """[5R + 2R²]: utilisation, waiting, arrivals, capacity (tasks per slot), price; latency, last matrix."""
+        world = state.world
+        last = params.scenario.alive.shape[0] - 1
+        slot = jnp.minimum(state.state.slot, last)
+        price = price_now(world, slot, params.physics.slot_s)
+        seen = observe(state.state, world.cluster, params.physics, params.scenario.alive[slot], price)
+        parts = (seen.utilisation, seen.waiting, seen.arrivals, seen.capacity(), price)
+        parts += (world.cluster.latency_s.ravel(), seen.matrix.ravel())
+        return jnp.concatenate([jnp.asarray(part, float) for part in parts])
 
-    observation = observe(state, cluster, physics, alive, price_now(world, state.slot, slot_s))
-    policy, own = scheduler.route(state.policy, observation)
-    matrix = own if matrix is None else matrix
-    servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
-
-    moving = routed(scheduler.rule, pool, new, alive)
-    pool = send(scheduler.rule, observation, servers, pool, moving, matrix, state.dispatched, axis_name)
-    shares = dispatch.realised_shares(pool.origin, pool.region, new, state.observed.shares)
-
-    fleet = Fleet(cluster, world.workload.model_gb, physics, observation.service_s)
-    pool, servers, idle_s, taken = match(fleet, scheduler, policy, servers, pool, axis_name)
-
-    overflow = pools.excess(pool, pool.finish_s <= slot_s, physics.carry_tasks)
-    lost = jnp.where(overflow, Drop.OVERFLOW, lost)
-    used = energy.usage(cluster, servers, idle_s, slot_s)
-    outcome = account.outcomes(pool, lost, slot_s)
-    counts = account.count_outcomes(pool, outcome, regions).at[DROPS + Drop.OVERFLOW].add(tasks.overflow)
-    arrived = account.count_cells(pool, new, regions) + tasks.overflow
-    times = account.task_times(pool, cluster)
-    work = account.effort(cluster, state.pool, pool, was_running, taken, cold)
-    utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
-    change = ((shares - state.observed.shares) ** 2).sum()
-    price = observation.price_usd_per_kwh
-    metrics = account.measure(pool, outcome, counts, arrived, times, used, work, utilisation, price, change)
-    totals = account.add(totals, arrived, counts, outcome, times)
-    record = SlotRecord(arrived, counts, outcome, pool, taken, servers, used)
-
-    kept = pool.replace(phase=jnp.where((outcome > 0) & (outcome < DROPS), pool.phase, Phase.EMPTY))
-    state = State(
-        slot=state.slot + 1,
-        pool=pools.compact(kept, physics.carry_tasks).shifted(slot_s),
-        servers=servers.replace(utilisation=utilisation).faded(physics, slot_s).shifted(slot_s),
-        observed=learn(state.observed, physics, pool, new, shares, taken, cooling_s),
-        alive=alive,
-        matrix=matrix,
-        dispatched=state.dispatched + moving.sum(dtype=jnp.int32),
-        policy=policy,
-    )
-    return state, totals, metrics, record
-
-
-def price_now(world: World, slot_index: jax.Array, slot_s) -> jax.Array:
-    """[R] USD/kWh in a slot: the hour's price times the scenario's factor."""
-    hour = (world.workload.start_hour_utc + slot_index * slot_s / 3600) % 24
-    price = world.cluster.price_usd_per_kwh
-    at = jnp.clip(hour.astype(jnp.int32), 0, price.shape[-1] - 1)
-    return price[:, at] * world.scenario.price_factor[slot_index]
-
-
-def fail(cluster: Cluster, state: State, alive: jax.Array) -> tuple[State, jax.Array]:
-    """Switch off regions that have just failed and buffer their unfinished tasks; says which were running [C]."""
-    failing = state.alive & ~alive
-    pool, was_running = pools.fail(state.pool, cluster, failing)
-    servers, down = state.servers, failing[:, None]
-    servers = servers.replace(
-        active=servers.active & ~down,
-        warm_s=jnp.where(down, FAR_S, servers.warm_s),
-        free_s=jnp.where(down[:, None], 0.0, servers.free_s),
-        spill_s=jnp.where(down[:, None], 0.0, servers.spill_s),
-    )
-    return state.replace(pool=pool, servers=servers), was_running
-
-
-def admit(physics: Physics, state: State, tasks: Tasks, was_running: jax.Array):
-    """Let the arrivals in, drop what a failure or a deadline has cost.
-
-    Returns the pool [P], the new tasks [P] bool and the drops [P] int32 (`types.Drop` or KEPT).
-    """
-    pool = pools.arrive(state.pool, tasks)
-    held = state.pool.phase.shape[0]
-    new = (jnp.arange(pool.phase.shape[0]) >= held) & (pool.phase == Phase.BUFFERED)
-    failed = jnp.pad(was_running, (0, tasks.mask.shape[0])) & jnp.asarray(physics.lose_running)
-    expired = (pool.phase == Phase.BUFFERED) & (pool.deadline_s <= 0)
-    lost = jnp.where(failed, Drop.FAILURE, jnp.where(expired, Drop.DEADLINE, KEPT)).astype(jnp.int32)
-    return pool.replace(phase=jnp.where(lost == KEPT, pool.phase, Phase.EMPTY)), new, lost
-
-
-def scale(scheduler, policy, observation: Observation, matrix: jax.Array, state: State):
-    """Move each region towards the servers its expected demand needs (Eq 6); nothing is known before slot 0."""
-    cluster, servers, seen = observation.cluster, state.servers, state.observed
-    lanes = cluster.lane_mask.sum(axis=(-2, -1)) / jnp.maximum(cluster.server_mask.sum(axis=-1), 1)
-    demand = scheduler.demand(policy, observation, matrix)
-    wanted = activation.target(
-        scheduler.activation, demand, observation.waiting, seen.service_s, lanes, observation.slot_s
-    )
-    wanted = jnp.where(state.slot == 0, observation.servers_on, wanted)
-    return activation.switch(
-        cluster,
-        scheduler.activation,
-        servers,
-        wanted,
-        observation.alive,
-        seen.kind_share,
-        seen.cooling_s,
-        observation.slot_s,
-    )
-
-
-def routed(rule: dispatch.Rule, pool: Pool, new: jax.Array, alive: jax.Array) -> jax.Array:
-    """[P] bool: tasks to route in this slot, the new ones and buffered ones that cannot or should not stay."""
-    buffered = pool.phase == Phase.BUFFERED
-    return buffered & (new | ~alive[pool.region] | jnp.asarray(rule.reroute))
-
-
-def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, matrix, dispatched, axis_name) -> Pool:
-    """Route the tasks `moving` [P] and forward them."""
-    cluster, alive = observation.cluster, observation.alive
-    turn = dispatched + jnp.cumsum(moving) - 1
-    choice = dispatch.first_choice(dispatch.live_matrix(matrix, alive), rule, pool.region, pool.draw, turn)
-    on = servers.active & (servers.warm_s <= 0)
-    lanes = jnp.where(on[:, None], cluster.lane_mask, False).sum(axis=(-2, -1))
-    load = dispatch.RegionLoad(observation.outstanding, lanes, observation.service_s)
-    time_s = jnp.maximum(pool.arrival_s, 0.0)
-    region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, axis_name)
-    return pools.send(pool, cluster, jnp.where(alive.any(), region, pool.region), moving)
+    def action_shape(self, params: EnvParams) -> tuple[int, int]:
+        """(R, R)."""
+        regions = params.cluster.num_regions
+        return regions, regions

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from torta_jax.sim.service import Batch, Commitment, UNDECIDED
+from torta_jax.sim.service import UNDECIDED, Batch, Commitment
 from torta_jax.sim.state import Physics, Pool
 from torta_jax.types import Cluster, Phase, Tasks
 

@@ -63,7 +63,7 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
     size = fleet.model_gb[task.model][:, None]
     fade = jnp.exp(-physics.prefix_decay_per_s * ready)
     similarity = fade * (task.embedding[:, :, None] * servers.prefix).sum(axis=-2)
-    hit = prefix_hit(similarity, fade, servers.prefix) * resident
+    hit = prefix_hit(similarity, fade * servers.recent) * resident
     match = cluster.kind_match[task.kind, region]
     prefill = task.prefill_s[:, None] * (1 - physics.prefix_gain * hit) / cluster.prefill_speed
     compute = (prefill + task.decode_s[:, None] / cluster.decode_speed) / match
@@ -87,10 +87,9 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
     )
 
 
-def prefix_hit(similarity: jax.Array, fade: jax.Array, prefix: jax.Array) -> jax.Array:
-    """[R, S] in [0, 1]: cosine of the task with the server's recent tasks taken together."""
-    norm = fade * jnp.sqrt((prefix * prefix).sum(axis=-2))
-    return jnp.clip(similarity / jnp.maximum(norm, 1e-6), 0.0, 1.0)
+def prefix_hit(similarity: jax.Array, recent: jax.Array) -> jax.Array:
+    """[R, S] in [0, 1]: mean cosine of the task with the server's recent tasks, both sums decayed alike."""
+    return jnp.clip(similarity / jnp.maximum(recent, 1e-6), 0.0, 1.0)
 
 
 def choose(score: jax.Array, allowed: jax.Array) -> jax.Array:
@@ -152,10 +151,12 @@ def remember(fleet: Fleet, servers: Servers, task: Batch, taken: jax.Array, at: 
 
     growth = jnp.exp(fleet.physics.prefix_decay_per_s * task.ready_s) * taken
     heat = servers.heat[region, task.model, at] + growth
+    recent = servers.recent[region, at] + growth
     prefix = servers.prefix[region, :, at] + growth[:, None] * task.embedding
     return servers.replace(
         used_s=servers.used_s.at[region, :, at].set(used, unique_indices=True),
         heat=servers.heat.at[region, task.model, at].set(heat, unique_indices=True),
+        recent=servers.recent.at[region, at].set(recent, unique_indices=True),
         prefix=servers.prefix.at[region, :, at].set(prefix, unique_indices=True),
     )
 

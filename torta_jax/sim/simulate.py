@@ -4,10 +4,9 @@ import jax
 from flax import struct
 from jax import lax
 
-from torta_jax.sim import env
 from torta_jax.sim.account import Totals
-from torta_jax.sim.env import World
 from torta_jax.sim.metrics import SlotMetrics
+from torta_jax.sim.slot import World, make_world, reset, run_slot
 from torta_jax.sim.state import Physics, State
 from torta_jax.types import Cluster, Scenario
 
@@ -22,7 +21,7 @@ class Run:
 
 def start(world: World, physics: Physics, scheduler) -> Run:
     """A run before its first slot."""
-    return Run(*env.reset(world, physics, scheduler))
+    return Run(*reset(world, physics, scheduler))
 
 
 def advance(world: World, physics: Physics, scheduler, run: Run, num_slots: int, axis_name=None, keep=None):
@@ -37,9 +36,7 @@ def advance(world: World, physics: Physics, scheduler, run: Run, num_slots: int,
     """
 
     def step(run, _):
-        state, totals, metrics, record = env.slot(
-            world, physics, scheduler, run.state, run.totals, axis_name=axis_name
-        )
+        state, totals, metrics, record = run_slot(world, physics, scheduler, run.state, run.totals, axis_name=axis_name)
         return Run(state, totals), metrics if keep is None else (metrics, keep(record))
 
     return lax.scan(step, run, None, length=num_slots)
@@ -52,7 +49,7 @@ def simulate(
     key: jax.Array,
     *,
     scenario: Scenario,
-    physics: Physics = Physics(),
+    physics: Physics | None = None,
     keep=None,
 ) -> tuple[Run, SlotMetrics]:
     """Simulate one cluster from an empty start to the end of its scenario.
@@ -66,6 +63,7 @@ def simulate(
     Returns:
         The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays.
     """
+    physics = physics or Physics()
     num_slots = scenario.alive.shape[0]
-    world = env.make_world(cluster, workload, scenario, key, num_slots, physics.slot_s)
+    world = make_world(cluster, workload, scenario, key, num_slots, physics.slot_s)
     return advance(world, physics, scheduler, start(world, physics, scheduler), num_slots, keep=keep)

@@ -22,7 +22,7 @@ class Physics:
 
     slot_s: float = 45.0
     prefix_gain: float = 0.5  # share of the prefill that a perfect prefix-cache hit saves
-    prefix_decay_per_s: float = 1 / 600  # lambda of Eq 10
+    prefix_decay_per_s: float = 1 / 45  # lambda of Eq 10
     service_guess_s: float = 15.0  # lane time per task before any was measured
     service_weight: float = 0.2  # of the newest slot in the measured lane time
     lose_running: bool = False  # running tasks of a failing region are lost instead of migrated
@@ -71,6 +71,7 @@ class Servers:
     spill_s: jax.Array  # [R, L, S] idle time already known to follow the slot's end
     used_s: jax.Array  # [R, K, S] last use of a model, NEVER_S where it is not resident
     heat: jax.Array  # [R, K, S] decayed count of recent tasks per model (Eq 10)
+    recent: jax.Array  # [R, S] decayed count of recent tasks of any model
     prefix: jax.Array  # [R, E, S] decayed sum of recent tasks' embeddings (Eq 10)
     utilisation: jax.Array  # [R, S] busy share of its switched-on lane time in the last slot
     turn: jax.Array  # [R] int32, the server after the one served last (round robin)
@@ -83,7 +84,7 @@ class Servers:
     def faded(self, physics: Physics, by_s: jax.Array | float) -> "Servers":
         """The same servers with their recent past decayed over `by_s` seconds (Eq 10)."""
         fade = jnp.exp(-physics.prefix_decay_per_s * by_s)
-        return self.replace(heat=self.heat * fade, prefix=self.prefix * fade)
+        return self.replace(heat=self.heat * fade, recent=self.recent * fade, prefix=self.prefix * fade)
 
 
 @struct.dataclass
@@ -152,6 +153,7 @@ def initial_state(cluster: Cluster, physics: Physics, scheduler, num_models: int
             spill_s=lane,
             used_s=jnp.full_like(model, NEVER_S),
             heat=model,
+            recent=jnp.zeros((regions, servers)),
             prefix=jnp.zeros((regions, embedding_dim, servers)),
             utilisation=jnp.zeros((regions, servers)),
             turn=jnp.zeros(regions, jnp.int32),

@@ -1,0 +1,138 @@
+"""Run policies in worlds: batches of seeds, on every device, slot chunk by slot chunk."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
+
+from torta_jax.errors import require
+from torta_jax.evaluate.episode import Episode
+from torta_jax.sim.metrics import SlotMetrics
+from torta_jax.sim.simulate import Run, advance, start
+from torta_jax.sim.slot import World, make_world
+from torta_jax.sim.state import Physics
+from torta_jax.types import Cluster, Scenario
+
+LONGEST_CHUNK = 60
+"""Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
+
+BATCH = "clusters"
+DEVICES = "devices"
+
+Progress = Callable[[str, int, int], None]
+"""Called with the policy's name, slots done and slots in all."""
+
+
+def world_keys(seeds: Sequence[int], stream: int = 0) -> jax.Array:
+    """One typed key per seed; `stream` keeps worlds of other purposes (training, calibration) apart."""
+    root = jax.random.fold_in(jax.random.key(0), stream)
+    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.asarray(seeds))
+
+
+def evaluate(
+    cluster: Cluster,
+    workload,
+    scenario: Scenario,
+    policies: Mapping[str, object],
+    seeds: int | Sequence[int],
+    num_slots: int,
+    *,
+    physics: Physics | None = None,
+    information: str = "online",
+    stream: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Episode]:
+    """Run every policy in the same worlds, one per seed.
+
+    Args:
+        scenario: of at least `num_slots` slots.
+        policies: schedulers by name; those made of the same numbers share one compiled program.
+        seeds: the seeds, or how many (0, 1, …).
+
+    Raises:
+        InputError: without seeds, slots or policies, or with too short a scenario.
+    """
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    require(len(seeds) > 0, "seeds: at least 1 is needed")
+    require(num_slots > 0, "slots: at least 1 is needed")
+    require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
+    physics = numbers((physics or Physics()).replace(information=information))
+    devices = jax.local_devices()[: len(seeds)]
+    padded = list(seeds) + [seeds[-1]] * (-len(seeds) % len(devices))
+    keys = world_keys(padded, stream)
+    world = prepare(numbers(cluster), numbers(workload), numbers(scenario), keys, num_slots, physics.slot_s)
+    mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))
+    return {
+        name: run_policy(world, physics, numbers(policy), num_slots, mesh, len(seeds), partial(progress, name))
+        if progress
+        else run_policy(world, physics, numbers(policy), num_slots, mesh, len(seeds))
+        for name, policy in policies.items()
+    }
+
+
+def numbers(tree):
+    """The tree with Python and NumPy numbers as arrays of JAX's default types, so that equal shapes share a compile."""
+
+    def array(leaf):
+        if isinstance(leaf, bool | np.bool_):
+            return jnp.asarray(leaf)
+        if isinstance(leaf, int | float):
+            return jnp.asarray(leaf, float)
+        return jnp.asarray(leaf)
+
+    return jax.tree.map(array, tree)
+
+
+@partial(jax.jit, static_argnums=4)
+def prepare(cluster, workload, scenario, keys, num_slots: int, slot_s) -> World:
+    """One world per key [B]; only what the key decides has the axis of the batch."""
+    make = lambda key: make_world(cluster, workload, scenario, key, num_slots, slot_s)  # noqa: E731
+    return jax.vmap(make, out_axes=WORLD_AXES)(keys)
+
+
+WORLD_AXES = World(cluster=None, workload=None, scenario=None, prepared=0, key=0)
+WORLD_SPECS = World(cluster=P(), workload=P(), scenario=P(), prepared=P(DEVICES), key=P(DEVICES))
+
+
+def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
+    """The first `count` clusters of a batch under one policy."""
+    chunk = max(size for size in range(1, min(num_slots, LONGEST_CHUNK) + 1) if num_slots % size == 0)
+    run, rows = begin(world, physics, policy, mesh), []
+    for done in range(0, num_slots, chunk):
+        run, slots = proceed(world, physics, policy, run, chunk, mesh)
+        rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
+        if progress:
+            progress(done + chunk, num_slots)
+    slots = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:count], *rows)
+    totals = jax.tree.map(lambda x: np.asarray(x)[:count], run.totals)
+    return Episode(
+        slots=slots,
+        histogram=totals.histogram,
+        arrived_by_origin=totals.arrived.sum(axis=-1),
+        dropped_by_origin=totals.dropped.sum(axis=(1, 3)),
+    )
+
+
+@partial(jax.jit, static_argnums=3)
+def begin(world, physics, policy, mesh: Mesh) -> Run:
+    """Runs before their first slot, spread over the devices."""
+    one = jax.vmap(lambda world: start(world, physics, policy), in_axes=(WORLD_AXES,), axis_size=world.key.shape[0])
+    return jax.lax.with_sharding_constraint(one(world), jax.sharding.NamedSharding(mesh, P(DEVICES)))
+
+
+@partial(jax.jit, static_argnums=(4, 5), donate_argnums=3)
+def proceed(world, physics, policy, run: Run, num_slots: int, mesh: Mesh) -> tuple[Run, SlotMetrics]:
+    """`num_slots` further slots; each device loops over its own clusters only."""
+
+    def local(world, physics, policy, run):
+        one = lambda world, run: advance(world, physics, policy, run, num_slots, axis_name=BATCH)  # noqa: E731
+        return jax.vmap(one, in_axes=(WORLD_AXES, 0), axis_name=BATCH)(world, run)
+
+    specs = (WORLD_SPECS, P(), P(), P(DEVICES))
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(DEVICES), check_vma=False)(
+        world, physics, policy, run
+    )
