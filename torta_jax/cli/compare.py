@@ -1,0 +1,76 @@
+"""`torta compare`: build the world, run every policy, say what came out."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torta_jax.cli import cache
+from torta_jax.cli.options import Compare
+
+
+def run(options: Compare) -> None:
+    """Run a comparison: table or JSON on stdout, progress on stderr, files under `--out`.
+
+    Raises:
+        InputError: an option, a file or the output directory cannot be used; nothing was computed then.
+    """
+    cache.enable()
+    from torta_jax.cli import table, world
+    from torta_jax.cli.progress import Steps
+    from torta_jax.evaluate import rollout
+    from torta_jax.evaluate.compare import REFERENCE, document
+    from torta_jax.evaluate.store import Store, json_bytes
+
+    built = world.build(options)
+    store = None if options.out is None else Store(options.out)
+    with Steps(len(built.policies), options.quiet) as progress:
+        episodes = rollout.evaluate(
+            built.cluster,
+            built.workload,
+            built.scenario,
+            built.policies,
+            built.options.seeds,
+            built.facts["slots"],
+            information=options.information,
+            progress=progress,
+        )
+    result = document(built.facts | {"reference": REFERENCE}, episodes, REFERENCE)
+    if store is not None:
+        _write(store, built, episodes, result)
+    if options.json:
+        sys.stdout.write(json_bytes(result).decode())
+    else:
+        table.show(result, REFERENCE)
+    _warn(episodes)
+
+
+def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Every part of the result directory; the summary is last."""
+    from torta_jax.cli.config import toml
+    from torta_jax.cli.rules import RULES
+    from torta_jax.cli.versions import devices, versions
+    from torta_jax.evaluate.store import json_bytes, seeds_parquet, slots_parquet
+    from torta_jax.plots.report import figures
+    from torta_jax.plots.style import render
+
+    resolved = {name: getattr(built.options, name) for name in RULES if name != "out"}
+    store.write("resolved.toml", toml(resolved))
+    store.write("versions.json", json_bytes(versions() | {"devices": devices()}))
+    for name, episode in episodes.items():
+        store.write(f"slots/{name}.parquet", slots_parquet(name, episode))
+        store.write(f"seeds/{name}.parquet", seeds_parquet(name, episode))
+    for name, figure in figures(episodes, built.slot_s).items():
+        for kind in ("png", "svg"):
+            store.write(f"figures/{name}.{kind}", render(figure, kind))
+    store.write("summary.json", json_bytes(result))
+    store.finish()
+
+
+def _warn(episodes: Mapping[str, Any]) -> None:
+    """Tasks that the padding had no room for are counted as dropped, and never in silence."""
+    from torta_jax.types import Drop
+
+    for name, episode in episodes.items():
+        lost = int(episode.slots.dropped[..., Drop.OVERFLOW].sum())
+        if lost:
+            print(f"torta: {name}: {lost} tasks found no room in the padding and count as dropped", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""TOML files of options and events: read, checked, and written back as resolved."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torta_jax.cli.options import Compare
+from torta_jax.cli.rules import RULES, check
+from torta_jax.errors import InputError, require, unknown
+
+
+def load(path: str) -> Compare:
+    """The options a file gives, each checked by itself, over the defaults.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # TOML, Unicode and null characters in the path
+        raise InputError(f"--config {path}: not a TOML file ({error})") from error
+    for key in content:
+        if key not in RULES:
+            raise InputError(f"{path}: {unknown('key', key, RULES)}")
+    given = {key: check(f"{path}: {key}", key, value) for key, value in content.items()}
+    return Compare(**given, config=path, in_file=tuple(given.items()))
+
+
+def checked(options: Compare) -> Compare:
+    """The same options in the form the program uses.
+
+    Raises:
+        InputError: a value out of range, or options that exclude each other.
+    """
+    given = {name: getattr(options, name) for name in RULES if getattr(options, name) not in (None, ())}
+    values = {name: check(options.place(name), name, value) for name, value in given.items()}
+    options = replace(options, **values)
+    alone = (options.nodes is None) != (options.links is None)
+    require(not alone, "--nodes and --links: a network of your own needs both")
+    if options.trace is not None:
+        for name in ("load", "surge"):
+            required = getattr(options, name) in (None, ())
+            require(required, f"{options.place(name)}: only for synthetic arrivals, and a trace is given")
+    return options
+
+
+def toml(values: Mapping[str, Any]) -> bytes:
+    """Options and events as TOML; what is `None` or empty is left out."""
+    present = {key: value for key, value in values.items() if value not in (None, ())}
+    tables = {key: rows for key, rows in present.items() if _is_tables(rows)}
+    lines = [f"{key} = {_value(value)}" for key, value in present.items() if key not in tables]
+    for key, rows in tables.items():
+        for row in rows:
+            lines += ["", f"[[{key}]]", *(f"{name} = {_value(value)}" for name, value in row.items())]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(row, Mapping) for row in value)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

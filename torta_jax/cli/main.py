@@ -1,0 +1,44 @@
+"""`torta`: results on stdout, progress on stderr, and one message with exit status 2 for a user's mistake."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from torta_jax.cli.options import Compare, Doctor, Trace
+from torta_jax.cli.parse import parse
+from torta_jax.errors import InputError
+
+COMMANDS = {Compare: "compare", Doctor: "doctor", Trace: "trace"}
+"""Module of each sub-command, imported when it runs: `--help` needs no JAX."""
+
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        words: the command line after the program's name; default: this process's.
+
+    Returns:
+        0, or 2 after a user's mistake, or 130 after an interruption.
+    """
+    try:
+        command = parse(sys.argv[1:] if words is None else words)
+        importlib.import_module(f"torta_jax.cli.{COMMANDS[type(command)]}").run(command)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"torta: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("torta: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The sub-commands and their options. Nothing here imports JAX: help must be instant."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+Hidden = Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress]
+
+
+def _arg(metavar: str, help: str, default: str | None = None) -> Any:
+    if default is None:
+        return tyro.conf.arg(metavar=metavar, help=help)
+    return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare scheduling policies in the same worlds, seed by seed, and print a table."""
+
+    topology: Annotated[str, _arg("NAME", "abilene, polska, gabriel, cost2, or a key of topohub")] = "abilene"
+    nodes: Annotated[str | None, _arg("CSV", "regions of a network of your own, in place of --topology", "none")] = None
+    links: Annotated[str | None, _arg("CSV", "links of a network of your own", "none")] = None
+    policies: Annotated[tuple[str, ...], _arg("NAME", "policies to run, separated by spaces or commas", "all")] = ()
+    seeds: Annotated[int, _arg("N", "worlds that every policy meets")] = 16
+    slots: Annotated[int | None, _arg("N", "slots of 45 s", "480, or as long as the trace lasts if that is less")] = (
+        None
+    )
+    trace: Annotated[str | None, _arg("FILE", "replay this trace in place of synthetic arrivals", "none")] = None
+    load: Annotated[
+        float | None, _arg("SHARE", "busiest hour's work over the fleet's capacity, synthetic arrivals only", "0.6")
+    ] = None
+    information: Annotated[
+        str, _arg("online|slot", "tasks are known as they arrive, or at the start of their slot")
+    ] = "online"
+    prices: Annotated[str, _arg("auto|flat|hourly|spread", "electricity prices of the regions")] = "auto"
+    latency: Annotated[str, _arg("geography|paper", "network delays from distances, or Table I's constants")] = (
+        "geography"
+    )
+    fleet_scope: Annotated[
+        str, _arg("total|per-region", "whether Table I counts the network's GPUs or each region's")
+    ] = "total"
+    config: Annotated[
+        str | None, _arg("TOML", "read options and events from this file; options given here win", "none")
+    ] = None
+    out: Annotated[str | None, _arg("DIR", "write data, configuration, versions and figures here", "nothing")] = None
+    json: Annotated[
+        bool, tyro.conf.arg(help="print one JSON document in place of the table", help_behavior_hint="")
+    ] = False
+    quiet: Annotated[bool, tyro.conf.arg(help="no progress on stderr", help_behavior_hint="", aliases=["-q"])] = False
+    surge: Hidden = ()
+    failure: Hidden = ()
+    price_shock: Hidden = ()
+    in_file: Hidden = ()  # (name, value) of the options that the file gave
+
+    def place(self, option: str) -> str:
+        """Where the value of an option came from, as an error names it."""
+        in_file = dict(self.in_file)
+        if option in in_file and in_file[option] == getattr(self, option):
+            return f"{self.config}: {option}"
+        return f"--{option.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say which device, versions and compilation cache are in use."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Validate a trace and say what it holds."""
+
+    action: tyro.conf.Positional[Annotated[Literal["check"], tyro.conf.arg(help="what to do with it")]]
+    file: tyro.conf.Positional[
+        Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV, JSONL or Parquet; Azure's LLM format, or our own")]
+    ]
+
+
+Command = Compare | Doctor | Trace

@@ -1,0 +1,90 @@
+"""From the words of a command line to one checked command; every mistake is one message."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from torta_jax.cli import config
+from torta_jax.cli.options import Command, Compare, Doctor, Trace
+from torta_jax.cli.rules import RULES, check
+from torta_jax.errors import InputError
+
+DESCRIPTION = "Simulate GPU fleets that serve language models from many regions."
+
+
+def parse(words: Sequence[str]) -> Command:
+    """The command that was asked for.
+
+    The options of `--config` come first, those of the command line override them.
+
+    Raises:
+        InputError: a usage error, or anything wrong in the file.
+        SystemExit: help was asked for and has been printed.
+    """
+    command = _parse(words, Compare())
+    if not isinstance(command, Compare):
+        return command
+    if command.config is not None:
+        command = _parse(words, config.load(command.config))
+        assert isinstance(command, Compare)
+    return config.checked(command)
+
+
+def _parse(words: Sequence[str], compare: Compare) -> Command:
+    command: Any = (
+        Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
+        | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+        | Annotated[Trace, tyro.conf.subcommand("trace")]
+    )
+    markers = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(command, prog="torta", args=list(words), config=markers, description=DESCRIPTION)
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise InputError(_message(printed.getvalue())) from None
+
+
+def _message(box: str) -> str:
+    """One line from the framed text of a usage error, with the allowed range of the option it is about."""
+    blocks: list[list[str]] = [[]]
+    for line in box.splitlines():
+        content = line[2:].rstrip("│ ")  # the frame is two columns wide, in Unicode and in ASCII
+        if content and not content.strip("─-"):
+            blocks.append([])
+        elif content and not line.startswith(("╭", "╰")):
+            blocks[-1].append(content)
+    if "╭" not in box:
+        del blocks[0]  # the title, which Unicode has in the frame
+    told = [_sentence(block) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
+    return _with_range("; ".join(told).rstrip(".")) + " (see torta --help)"
+
+
+_LEFT_OUT = ("For full helptext", "Argument helptext")
+_INDENT = re.compile(r" {4}(\S+)")
+
+
+def _sentence(block: list[str]) -> str:
+    """A block of the frame; of listed arguments the names without their help."""
+    if block[0].startswith(("Perhaps you meant", "Missing from")):
+        names = [found[1] for line in block if (found := _INDENT.match(line))]
+        return f"did you mean {names[0]}?" if block[0].startswith("Perhaps") else f"{block[0]} {', '.join(names)}"
+    return " ".join(line.strip() for line in block)
+
+
+def _with_range(message: str) -> str:
+    """Say what an option allows where only its value was refused."""
+    found = re.search(r"Error parsing --([a-z-]+): .*?('.*')", message)
+    option = found[1].replace("-", "_") if found else ""
+    if found and option in RULES:
+        try:
+            check(f"--{found[1]}", option, found[2][1:-1])
+        except InputError as error:
+            return str(error)
+    return message

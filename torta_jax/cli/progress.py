@@ -1,0 +1,69 @@
+"""How far a comparison is: a bar on a terminal, plain lines elsewhere, nothing if asked."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+EVERY_S = 10.0
+"""Between two plain lines."""
+
+
+class Steps:
+    """Progress over policies and slots on stderr; a context manager.
+
+    Args:
+        policies: how many will run.
+        quiet: say nothing.
+    """
+
+    def __init__(self, policies: int, quiet: bool):
+        self._policies = policies
+        self._names: list[str] = []
+        self._start = self._last = time.monotonic()
+        self._plain = not quiet and not sys.stderr.isatty()
+        self._bar = None if quiet or self._plain else _bar()
+
+    def __enter__(self) -> "Steps":
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("compiling", total=None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None):
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, policy: str, done: int, total: int) -> None:
+        """`done` of `total` slots of a policy are simulated."""
+        if policy not in self._names:
+            self._names.append(policy)
+        finished, needed = (len(self._names) - 1) * total + done, self._policies * total
+        if self._bar is not None:
+            self._bar.update(self._task, description=policy, completed=finished, total=needed)
+        elif self._plain and (done == total or time.monotonic() - self._last > EVERY_S):
+            self._line(policy, done, total, finished / needed)
+
+    def _line(self, policy: str, done: int, total: int, share: float) -> None:
+        self._last = time.monotonic()
+        left_s = (self._last - self._start) * (1 - share) / share
+        remaining = f", about {left_s:.0f} s left" if share < 1 else f", {self._last - self._start:.0f} s in all"
+        print(
+            f"torta: {policy} ({len(self._names)} of {self._policies}): {done} of {total} slots{remaining}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)

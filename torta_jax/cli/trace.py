@@ -1,0 +1,14 @@
+"""`torta trace check FILE`: is a trace valid, and what does it hold?"""
+
+from torta_jax.cli.options import Trace
+
+
+def run(command: Trace) -> None:
+    """Print the report on a trace.
+
+    Raises:
+        InputError: the trace cannot be used.
+    """
+    from torta_jax.workload import check
+
+    print(check(command.file))

@@ -1,0 +1,29 @@
+"""Versions and devices, as a result directory records them."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import jax
+
+PACKAGES = (
+    *("torta-jax", "jax", "jaxlib", "flax", "optax", "ott-jax", "numpy", "scipy"),
+    *("pyarrow", "matplotlib", "topohub", "tyro", "rich"),
+)
+
+
+def versions() -> dict[str, str]:
+    """Python, the platform and the packages that results depend on."""
+    system = {"python": platform.python_version(), "platform": platform.platform()}
+    return system | {name: _version(name) for name in PACKAGES}
+
+
+def devices() -> list[str]:
+    """The devices that JAX found, such as `cpu:0 (cpu)`."""
+    return [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

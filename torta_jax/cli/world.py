@@ -1,0 +1,114 @@
+"""From options to the things that are simulated."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from torta_jax import cluster as clusters
+from torta_jax import schedulers
+from torta_jax.cli.options import Compare
+from torta_jax.errors import InputError, unknown
+from torta_jax.evaluate.rollout import world_keys
+from torta_jax.sim.state import Physics
+from torta_jax.types import Cluster, Scenario
+from torta_jax.workload import Failure, PriceShock, Surge, Synthetic, Trace, read
+from torta_jax.workload.scenario import compile as compile_scenario
+
+SLOTS = 480
+LOAD = 0.6
+OVERFLOW_PROBABILITY = 1e-6
+EVENTS = {"surge": Surge, "failure": Failure, "price_shock": PriceShock}
+
+
+@dataclass(frozen=True)
+class World:
+    """A comparison ready to run."""
+
+    options: Compare  # with nothing left open
+    cluster: Cluster
+    workload: Synthetic | Trace
+    scenario: Scenario
+    policies: dict[str, Any]  # schedulers by name
+    slot_s: float
+    facts: dict[str, Any]  # what was simulated, for the result
+
+
+def build(options: Compare) -> World:
+    """The world of checked options.
+
+    Raises:
+        InputError: naming the option or the file's key, and what is known or allowed.
+    """
+    policies = _policies(options)
+    network = _network(options)
+    slot_s = float(Physics().slot_s)
+    cluster = clusters.build(network, scope=options.fleet_scope, prices=options.prices, latency=options.latency)
+    table = None if options.trace is None else read(options.trace)
+    lasting = SLOTS if table is None else min(SLOTS, int(table.time_s[-1] // slot_s) + 1)
+    num_slots = lasting if options.slots is None else options.slots
+    scenario = _scenario(options, num_slots, network.nodes)
+    if table is None:
+        options = replace(options, load=LOAD if options.load is None else options.load)
+        workload = _synthetic(options, cluster, scenario, num_slots, slot_s)
+    else:
+        workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
+    options = replace(options, slots=num_slots, policies=tuple(policies))
+    facts = _facts(options, network, cluster, slot_s)
+    return World(options, cluster, workload, scenario, policies, slot_s, facts)
+
+
+def _policies(options: Compare) -> dict[str, Any]:
+    names = options.policies or schedulers.NAMES
+    for name in names:
+        if name not in schedulers.NAMES:
+            raise InputError(f"{options.place('policies')}: {unknown('policy', name, schedulers.NAMES)}")
+    return {name: schedulers.get(name) for name in names}
+
+
+def _network(options: Compare) -> clusters.Topology:
+    if options.nodes is not None and options.links is not None:
+        return clusters.from_csv(options.nodes, options.links)
+    try:
+        return clusters.load(options.topology)
+    except InputError as error:
+        raise InputError(f"{options.place('topology')}: {error}") from error
+
+
+def _scenario(options: Compare, num_slots: int, regions) -> Scenario:
+    events = [make(**row) for name, make in EVENTS.items() for row in getattr(options, name)]
+    try:
+        return compile_scenario(events, num_slots, tuple(regions))
+    except InputError as error:
+        raise InputError(f"{options.config}: {error}") from error
+
+
+def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots: int, slot_s: float) -> Synthetic:
+    """Arrivals with room for the busiest slot of every seed; more room than the default only where needed."""
+    workload = Synthetic.create(load=options.load or LOAD)
+
+    @jax.jit
+    @jax.vmap
+    def prepare(key):
+        return workload.prepare(cluster, scenario, key, num_slots, slot_s)
+
+    room = workload.padded_for(prepare(world_keys(range(options.seeds))), OVERFLOW_PROBABILITY)
+    return room if room.max_tasks > workload.max_tasks else workload
+
+
+def _facts(options: Compare, network: clusters.Topology, cluster: Cluster, slot_s: float) -> dict[str, Any]:
+    return {
+        "topology": network.name,
+        "regions": cluster.num_regions,
+        "servers": int(cluster.server_mask.sum()),
+        "seeds": options.seeds,
+        "slots": options.slots,
+        "slot_s": slot_s,
+        "information": options.information,
+        "trace": options.trace,
+        "load": options.load,
+        "prices": clusters.resolve_prices(network, options.prices),
+        "latency": options.latency,
+        "fleet_scope": options.fleet_scope,
+        "events": {name: [dict(row) for row in getattr(options, name)] for name in EVENTS},
+    }
