@@ -42,14 +42,15 @@ def test_a_cluster_has_the_same_bits_in_a_batch_of_any_size(thousands, size):
 
 @pytest.mark.parametrize(("regions", "servers", "lanes"), [(1, 1, 1), (25, 10, 4)])
 def test_every_shape_gives_a_valid_cluster(regions, servers, lanes, check_cluster):
-    check_cluster(cluster.random_cluster(jax.random.key(7), regions, servers, lanes), regions, servers, lanes)
+    one = jax.jit(cluster.random_cluster, static_argnums=(1, 2, 3))
+    check_cluster(one(jax.random.key(7), regions, servers, lanes), regions, servers, lanes)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_latency_is_that_of_scipys_shortest_paths_over_a_gabriel_graph(seed):
     place, link = jax.random.split(jax.random.key(seed))
-    grid = _grid(place, 20)
-    distance, bandwidth = _shortest_paths(grid, link)
+    grid = jax.jit(_grid, static_argnums=1)(place, 20)
+    distance, bandwidth = jax.jit(_shortest_paths)(grid, link)
     point = np.asarray(grid, np.float64)
     direct = np.linalg.norm(point[:, None] - point, axis=-1)
     centre = (point[:, None] + point) / 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,8 @@ from torta_jax.types import Cluster
 
 DEMANDS = ("equal", "random")
 MAX_LANES = 1024
+
+_equip = jax.jit(fleet.equip, static_argnames="lanes")  # one compilation instead of fifty
 
 
 def build(
@@ -54,7 +57,7 @@ def build(
     _check("switch_factor", switch_factor, 0, 100)
     require(isinstance(lanes, int) and 1 <= lanes <= MAX_LANES, f"lanes {lanes!r}: not from 1 to {MAX_LANES}")
     gpu, mask = fleet.place_servers(network.num_regions, scope=scope, counts=counts, max_servers=max_servers, seed=seed)
-    servers = fleet.equip(
+    servers = _equip(
         jnp.asarray(gpu),
         jnp.asarray(mask),
         speed_spread=speed_spread,

@@ -53,7 +53,7 @@ def random_cluster(
     low, high = jnp.log(jnp.asarray(SIDE_KM))
     km = jnp.exp(jax.random.uniform(side_key, minval=low, maxval=high)) / GRID
     utc_offset_h = (grid[:, 0] - GRID // 2) * (km / KM_PER_DEGREE / 15)
-    weight = jax.random.randint(demand_key, (num_regions,), 2**12, 2**15)  # whole: no order of summation
+    weight = 2**12 + _below(7 * 2**12, demand_key, (num_regions,))  # whole: the sum has no rounding, no order
     gpu, mask = _servers(server_key, num_regions, num_servers)
     return Cluster(
         latency_s=length * (km / FIBRE_KM_PER_S),
@@ -77,11 +77,9 @@ def _grid(key: jax.Array, num_regions: int) -> jax.Array:
 
     Each region has a strip of x of its own, so that no two coincide.
     """
-    strip_key, x_key, y_key = jax.random.split(key, 3)
+    order, x, y = _below(2**16, key, (3, num_regions))
     width = GRID // num_regions
-    strip = jax.random.permutation(strip_key, num_regions)
-    x = strip * width + jax.random.randint(x_key, (num_regions,), 0, width)
-    return jnp.stack([x, jax.random.randint(y_key, (num_regions,), 0, GRID)], axis=-1)
+    return jnp.stack([jnp.argsort(order) * width + x % width, y % GRID], axis=-1)
 
 
 def _shortest_paths(grid: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -90,7 +88,7 @@ def _shortest_paths(grid: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Arr
     squared = jnp.sum((grid[:, None] - grid) ** 2, axis=-1)
     # a link wherever no third region lies in the circle on it as diameter; it holds the minimum spanning tree
     linked = jnp.min(squared[:, None] + squared, axis=-1) >= squared
-    draw = jax.random.choice(key, jnp.asarray(LINK_GBPS), (regions, regions))
+    draw = jnp.asarray(LINK_GBPS)[_below(len(LINK_GBPS), key, (regions, regions))]
     itself = jnp.eye(regions, dtype=bool)
     width = jnp.where(itself, jnp.inf, jnp.where(linked, jnp.minimum(draw, draw.T), 0.0))
     length = jnp.where(linked, jnp.sqrt(squared.astype(draw.dtype)), jnp.inf)
@@ -117,9 +115,16 @@ def _prices(key: jax.Array, utc_offset_h: jax.Array) -> jax.Array:
 
 def _servers(key: jax.Array, num_regions: int, num_servers: int) -> tuple[jax.Array, jax.Array]:
     """GPU types [R, S] and mask [R, S]: a mix of the cluster, varied by region."""
-    count_key, mix_key, region_key, type_key = jax.random.split(key, 4)
-    count = jax.random.randint(count_key, (num_regions, 1), (num_servers + 1) // 2, num_servers + 1)
-    mask = jnp.arange(num_servers) < count
-    mix = jax.random.normal(mix_key, (len(GPUS),)) + jax.random.normal(region_key, (num_regions, len(GPUS)))
-    gpu = jax.random.categorical(type_key, mix[:, None], shape=(num_regions, num_servers)).astype(jnp.int32)
+    count_key, mix_key, type_key = jax.random.split(key, 3)
+    least = (num_servers + 1) // 2
+    mask = jnp.arange(num_servers) < least + _below(num_servers + 1 - least, count_key, (num_regions, 1))
+    weight = 1 + _below(64, mix_key, (1 + num_regions, len(GPUS)))
+    bound = jnp.cumsum(weight[0] * weight[1:], axis=-1)[:, None]  # [R, 1, G]
+    pick = _below(bound[..., -1], type_key, mask.shape)
+    gpu = jnp.sum(pick[..., None] >= bound, axis=-1, dtype=jnp.int32)
     return jnp.where(mask, gpu, 0), mask
+
+
+def _below(bound: int | jax.Array, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """int32 from 0 to below `bound`, at most 2**16; cheap to compile, and exact on every device."""
+    return jax.random.bits(key, shape, jnp.uint16).astype(jnp.int32) % bound
