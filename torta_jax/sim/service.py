@@ -98,7 +98,7 @@ def choose(score: jax.Array, allowed: jax.Array) -> jax.Array:
     best = score.max(axis=-1, keepdims=True)
     count = score.shape[-1]
     first = jnp.where(allowed & (score >= best), jnp.arange(count), count).min(axis=-1)
-    return jnp.where(first < count, first, -1)
+    return jnp.where(first < count, first, -1).astype(jnp.int32)
 
 
 def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer: Offer, server: jax.Array):
@@ -138,12 +138,19 @@ def gap(free: jax.Array, start: jax.Array, slot_s) -> tuple[jax.Array, jax.Array
 
 
 def remember(fleet: Fleet, servers: Servers, task: Batch, taken: jax.Array, at: jax.Array) -> Servers:
-    """Load the task's model (least recently used out), and count the task into the server's recent past."""
+    """Load the task's model, and count the task into the server's recent past.
+
+    The least recently used models go until it fits; of equals the last of the catalogue. It stays itself, also where a
+    task decided earlier was ready later.
+    """
     region = jnp.arange(at.shape[0])
     models = jnp.arange(fleet.model_gb.shape[0])
     old = servers.used_s[region, :, at]
-    used = jnp.where(models == task.model[:, None], task.ready_s[:, None], old)
-    newer = used[:, None, :] >= used[:, :, None]  # [R, K, K]: the second was used no earlier than the first
+    loaded = models == task.model[:, None]
+    used = jnp.where(loaded, task.ready_s[:, None], old)
+    rank = jnp.where(loaded, FAR_S, used)
+    one, other = rank[:, :, None], rank[:, None, :]
+    newer = (other > one) | ((other == one) & jnp.tri(models.shape[0], dtype=bool))  # [R, K, K] or the model itself
     resident_gb = jnp.where(used > RESIDENT_S, fleet.model_gb, 0.0)
     needed = jnp.where(newer, resident_gb[:, None, :], 0.0).sum(axis=-1)
     fits = needed <= fleet.cluster.memory_gb[region, at][:, None]

@@ -1,0 +1,105 @@
+"""Random small worlds, and the policies that act in them, in batches for `vmap`."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from torta_jax import schedulers
+from torta_jax.cluster.random import random_cluster
+from torta_jax.evaluate.rollout import numbers
+from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
+from torta_jax.sim.activation import ActivationRule
+from torta_jax.sim.affinity import Weights
+from torta_jax.sim.dispatch import Rule
+from torta_jax.sim.simulate import simulate
+from torta_jax.sim.slot import make_world
+from torta_jax.sim.state import Physics
+from torta_jax.workload import Synthetic, random_scenario
+
+
+class Size(NamedTuple):
+    """Everything that decides a shape."""
+
+    regions: int
+    servers: int
+    lanes: int
+    slots: int
+    max_tasks: int
+    carry_tasks: int
+    region_tasks: int
+    information: str = "online"
+    embedding: int = 4
+
+
+def stack(trees):
+    """Trees of numbers as one tree with a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(numbers, trees))
+
+
+def named_policies(count: int) -> Rules:
+    """[count] every policy in turn."""
+    return stack([schedulers.get(schedulers.NAMES[i % len(schedulers.NAMES)]) for i in range(count)])
+
+
+def random_policy(key: jax.Array) -> Rules:
+    """A policy with every number drawn at random, sensible or not."""
+    u = iter(jax.random.uniform(key, (40,)))
+
+    def often_infinite(x):
+        return jnp.where(next(u) < 0.4, jnp.inf, x)
+
+    return Rules(
+        transport=Transport(
+            plan=jnp.floor(next(u) * len(PLANS)),
+            price_weight=next(u),
+            latency_weight=next(u),
+            epsilon=0.02 + next(u),
+            utilisation=0.2 + next(u),
+            smoothing=2 * next(u),
+        ),
+        forecast=Forecast(level=next(u), trend=next(u), damping=next(u), horizon=4 * next(u)),
+        weights=Weights(*(4 * next(u) - 1 for _ in Weights.__dataclass_fields__)),
+        rule=Rule(
+            keep_below=often_infinite(3 * next(u)),
+            room_below=often_infinite(3 * next(u)),
+            latency_weight=next(u),
+            load_weight=next(u),
+            cyclic=next(u) < 0.3,
+            reroute=next(u) < 0.3,
+        ),
+        activation=ActivationRule(
+            sigma=2 * next(u), utilisation=0.2 + next(u), max_stops=often_infinite(1.0), cooldown_s=90 * next(u)
+        ),
+        max_wait_s=often_infinite(120 * next(u)),
+    )
+
+
+def random_world(key: jax.Array, size: Size, *, drops: bool = True):
+    """A cluster, a workload, a scenario and the physics, all at random; `drops=False` leaves no reason to drop."""
+    cluster_key, scenario_key, number_key = jax.random.split(key, 3)
+    load, mismatch, switch_factor, patience, lose = jax.random.uniform(number_key, (5,))
+    cluster = random_cluster(
+        cluster_key, size.regions, size.servers, size.lanes, mismatch=0.3 + 0.7 * mismatch, switch_factor=switch_factor
+    )
+    workload = Synthetic.create(max_tasks=size.max_tasks, embedding_dim=size.embedding, zipf_exponent=1.5)
+    patience_s = 30 + 120 * patience if drops else 1e6
+    workload = workload.replace(load=0.1 + load, patience_low_s=0.5 * patience_s, patience_high_s=1.5 * patience_s)
+    scenario = random_scenario(scenario_key, size.slots, size.regions, failures=2, longest_share=0.3)
+    physics = numbers(
+        Physics(carry_tasks=size.carry_tasks, region_tasks=size.region_tasks, information=size.information)
+    )
+    return cluster, workload, scenario, physics.replace(lose_running=(lose < 0.5) & drops)
+
+
+def run_world(key: jax.Array, policy: Rules, size: Size, keep=None):
+    """Simulate the random world of a key under one policy; what `simulate` returns."""
+    cluster, workload, scenario, physics = random_world(key, size)
+    return simulate(cluster, workload, policy, key, scenario=scenario, physics=physics, keep=keep)
+
+
+def arrivals(key: jax.Array, size: Size):
+    """`Tasks` of every slot of the random world of a key, [T, N] each."""
+    cluster, workload, scenario, physics = random_world(key, size)
+    world = make_world(cluster, workload, scenario, key, size.slots, physics.slot_s)
+    return jax.vmap(lambda slot: workload.arrivals(world.prepared, key, slot))(jnp.arange(size.slots))
