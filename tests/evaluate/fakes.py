@@ -19,9 +19,7 @@ POLICIES = {
 """Mean wait and inference in seconds."""
 
 
-def episode(
-    policy: str = "torta", *, seeds: int = 4, slots: int = 12, regions: int = 3, key: int = 0
-) -> Episode:
+def episode(policy: str = "torta", *, seeds: int = 4, slots: int = 12, regions: int = 3, key: int = 0) -> Episode:
     """A seeded invention: tasks are conserved exactly and sums agree with the histograms up to binning."""
     wait_s, inference_s = POLICIES.get(policy, (1.0, 16.0))
     rng = np.random.default_rng([key, sum(map(ord, policy))])
@@ -46,9 +44,7 @@ def episode(
         buffered=buffered,
         load_balance=np.clip(0.76 - 0.02 * wait_s + 0.03 * rng.normal(size=shape), 0, 1),
         utilisation=rng.uniform(0.5, 0.7, size=shape),
-        active_servers=180
-        + 40 * np.sin(np.arange(slots) / max(slots, 1) * 6.3 - 0.4)
-        + rng.normal(size=shape),
+        active_servers=180 + 40 * np.sin(np.arange(slots) / max(slots, 1) * 6.3 - 0.4) + rng.normal(size=shape),
         energy_kwh=8 * power,
         power_cost_usd=power,
         model_loads=rng.poisson(60 * wait_s, size=shape),

@@ -38,9 +38,7 @@ def test_every_part_has_its_checksum_and_the_last_word_is_complete(tmp_path):
     assert manifest == {"complete": False, "sha256": {"slots/a.parquet": hashlib.sha256(b"data").hexdigest()}}
     out.finish()
     assert json.loads((out.directory / "manifest.json").read_text())["complete"]
-    assert sorted(path.name for path in out.directory.rglob("*") if path.is_file()) == [
-        *("a.parquet", "manifest.json")
-    ]
+    assert sorted(path.name for path in out.directory.rglob("*") if path.is_file()) == [*("a.parquet", "manifest.json")]
 
 
 def test_a_new_run_removes_the_parts_of_the_old_one_and_nothing_else(tmp_path):

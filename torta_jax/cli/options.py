@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from torta_jax.calibration import CALIBRATED
+
+_LOAD = f"{CALIBRATED.load:g}"
 Hidden = Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress]
 
 
@@ -28,7 +31,7 @@ class Compare:
     )
     trace: Annotated[str | None, _arg("FILE", "replay this trace in place of synthetic arrivals", "none")] = None
     load: Annotated[
-        float | None, _arg("SHARE", "busiest hour's work over the fleet's capacity, synthetic arrivals only", "0.6")
+        float | None, _arg("SHARE", "busiest hour's work over the fleet's capacity, synthetic arrivals only", _LOAD)
     ] = None
     information: Annotated[
         str, _arg("online|slot", "tasks are known as they arrive, or at the start of their slot")

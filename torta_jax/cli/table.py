@@ -1,10 +1,9 @@
 """The result of a comparison as two tables: every policy, and its paired difference against the reference."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,29 +11,34 @@ from rich.text import Text
 from torta_jax.evaluate.compare import METRICS
 
 PLAIN_WIDTH = 10_000
-"""Columns where stdout is no terminal: nothing is wrapped or cut."""
+"""Columns where stdout is no terminal: nothing is wrapped."""
+
+GAP = 2
 
 DIFFERENCES = {
     "response_s": ("response s", 2),
     "response_p99_s": ("p99 s", 2),
+    "wait_s": ("wait s", 2),
     "load_balance": ("load balance", 3),
     "power_cost_usd": ("cost $", 2),
     "overhead_s_per_task": ("overhead s/task", 2),
 }
 """Metrics of the second table: heading and digits."""
 
+Columns = dict[str, list[Text]]
+"""Heading -> one cell per policy."""
+
 
 def show(document: Mapping[str, Any], reference: str) -> None:
-    """Print the tables of a result document on stdout."""
+    """Print the tables of a result document on stdout; those too wide for a terminal go on below."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PLAIN_WIDTH, no_color=not terminal, highlight=False)
     console.print(_title(document["world"]), soft_wrap=True)
-    console.print(_policies(document["policies"], terminal))
+    _print(console, list(document["policies"]), _measures(document["policies"].values()))
     if document["paired"]:
-        console.print(
-            f"Difference against {reference} over paired seeds, with 95 % bootstrap intervals", soft_wrap=True
-        )
-        console.print(_paired(document["paired"], terminal))
+        told = f"Difference against {reference} over paired seeds, with 95 % bootstrap intervals"
+        console.print(f"\n{told}", soft_wrap=True)
+        _print(console, list(document["paired"]), _differences(document["paired"].values()))
 
 
 def _title(world: Mapping[str, Any]) -> str:
@@ -46,44 +50,66 @@ def _title(world: Mapping[str, Any]) -> str:
     )
 
 
-def _policies(policies: Mapping[str, Any], terminal: bool) -> Table:
-    table = _table(terminal)
-    for heading in (
-        *("response s", "p50", "p99", "wait s", "inference s", "load balance", "cost $"),
-        *("overhead s/task", "dropped %", "worst region %"),
-    ):
-        table.add_column(heading, justify="right")
-    for name, entry in policies.items():
-        response = entry["response_s"]
-        dropped = entry["dropped"] / entry["arrived"] if entry["arrived"] else 0.0
-        table.add_row(
-            name,
-            *(_number(response[key], 2) for key in ("mean", "p50", "p99")),
-            _number(entry["wait_s"]["mean"], 2),
-            _number(entry["inference_s"]["mean"], 2),
-            _number(entry["load_balance"], 3),
-            _number(entry["power_cost_usd"], 2),
-            _number(entry["overhead_s_per_task"], 2),
-            _number(100 * dropped, 2),
-            _number(100 * entry["worst_region_drop_fraction"], 2),
-        )
-    return table
+def _measures(entries) -> Columns:
+    rows = [_row(entry) for entry in entries]
+    return {heading: [Text(row[heading]) for row in rows] for heading in rows[0]}
 
 
-def _paired(paired: Mapping[str, Any], terminal: bool) -> Table:
-    table = _table(terminal)
-    for heading, _ in DIFFERENCES.values():
-        table.add_column(heading, justify="right")
-    for name, differences in paired.items():
-        cells = (_difference(differences[key], METRICS[key], digits) for key, (_, digits) in DIFFERENCES.items())
-        table.add_row(name, *cells)
-    return table
+def _row(entry: Mapping[str, Any]) -> dict[str, str]:
+    response = entry["response_s"]
+    dropped = entry["dropped"] / entry["arrived"] if entry["arrived"] else 0.0
+    return {
+        "response s": _number(response["mean"], 2),
+        "p50": _number(response["p50"], 2),
+        "p99": _number(response["p99"], 2),
+        "wait s": _number(entry["wait_s"]["mean"], 2),
+        "inference s": _number(entry["inference_s"]["mean"], 2),
+        "load balance": _number(entry["load_balance"], 3),
+        "cost $": _number(entry["power_cost_usd"], 2),
+        "overhead s/task": _number(entry["overhead_s_per_task"], 2),
+        "dropped %": _number(100 * dropped, 2),
+        "worst region %": _number(100 * entry["worst_region_drop_fraction"], 2),
+    }
 
 
-def _table(terminal: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 1) if terminal else (0, 2))
-    table.add_column("policy", no_wrap=True)
-    return table
+def _differences(entries) -> Columns:
+    return {
+        heading: [_difference(entry[metric], METRICS[metric], digits) for entry in entries]
+        for metric, (heading, digits) in DIFFERENCES.items()
+    }
+
+
+def _print(console: Console, policies: Sequence[str], columns: Columns) -> None:
+    """One table, or several where the console is too narrow for all columns: no cell is ever cut."""
+    names = max(map(len, policies))
+    for number, headings in enumerate(_groups(columns, console.width - names)):
+        if number:
+            console.print()
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        table.add_column("policy", no_wrap=True, min_width=names)
+        for heading in headings:
+            table.add_column(heading, justify="right", no_wrap=True, min_width=_width(heading, columns))
+        for index, policy in enumerate(policies):
+            table.add_row(policy, *(columns[heading][index] for heading in headings))
+        console.print(table)
+
+
+def _groups(columns: Columns, room: int) -> Iterator[list[str]]:
+    """Headings that fit side by side, at least one at a time."""
+    group: list[str] = []
+    used = 0
+    for heading in columns:
+        needed = _width(heading, columns) + GAP
+        if group and used + needed > room:
+            yield group
+            group, used = [], 0
+        group.append(heading)
+        used += needed
+    yield group
+
+
+def _width(heading: str, columns: Columns) -> int:
+    return max(len(heading), *(len(cell) for cell in columns[heading]))
 
 
 def _difference(difference: Mapping[str, float | None], better: int, digits: int) -> Text:
@@ -92,7 +118,7 @@ def _difference(difference: Mapping[str, float | None], better: int, digits: int
     cell = Text(_number(difference["difference"], digits, sign=True))
     if low is None or high is None:
         return cell
-    cell.append(f" [{_number(low, digits, sign=True)},\u00a0{_number(high, digits, sign=True)}]")
+    cell.append(f" [{_number(low, digits, sign=True)}, {_number(high, digits, sign=True)}]")
     if low * better > 0 and high * better > 0:
         cell.stylize("green")
     elif low * better < 0 and high * better < 0:

@@ -7,6 +7,7 @@ import jax
 
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
+from torta_jax.calibration import CALIBRATED
 from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.rollout import world_keys
@@ -16,7 +17,6 @@ from torta_jax.workload import Failure, PriceShock, Surge, Synthetic, Trace, rea
 from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOTS = 480
-LOAD = 0.6
 OVERFLOW_PROBABILITY = 1e-6
 EVENTS = {"surge": Surge, "failure": Failure, "price_shock": PriceShock}
 
@@ -43,13 +43,21 @@ def build(options: Compare) -> World:
     policies = _policies(options)
     network = _network(options)
     slot_s = float(Physics().slot_s)
-    cluster = clusters.build(network, scope=options.fleet_scope, prices=options.prices, latency=options.latency)
+    cluster = clusters.build(
+        network,
+        scope=options.fleet_scope,
+        prices=options.prices,
+        latency=options.latency,
+        speed_spread=CALIBRATED.speed_spread,
+        mismatch=CALIBRATED.mismatch,
+        switch_factor=CALIBRATED.switch_factor,
+    )
     table = None if options.trace is None else read(options.trace)
     lasting = SLOTS if table is None else min(SLOTS, int(table.time_s[-1] // slot_s) + 1)
     num_slots = lasting if options.slots is None else options.slots
     scenario = _scenario(options, num_slots, network.nodes)
     if table is None:
-        options = replace(options, load=LOAD if options.load is None else options.load)
+        options = replace(options, load=CALIBRATED.load if options.load is None else options.load)
         workload = _synthetic(options, cluster, scenario, num_slots, slot_s)
     else:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
@@ -85,7 +93,14 @@ def _scenario(options: Compare, num_slots: int, regions) -> Scenario:
 
 def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots: int, slot_s: float) -> Synthetic:
     """Arrivals with room for the busiest slot of every seed; more room than the default only where needed."""
-    workload = Synthetic.create(load=options.load or LOAD)
+    assert options.load is not None
+    workload = Synthetic.create(
+        load=options.load,
+        work_low_s=CALIBRATED.work_low_s,
+        work_high_s=CALIBRATED.work_high_s,
+        zipf_exponent=CALIBRATED.zipf_exponent,
+        noise_sigma=CALIBRATED.noise_sigma,
+    )
 
     @jax.jit
     @jax.vmap

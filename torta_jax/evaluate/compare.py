@@ -46,9 +46,7 @@ class Difference(NamedTuple):
     probability_of_improvement: float
 
 
-def bootstrap_mean(
-    values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_mean(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile bootstrap interval of the mean over the first axis.
 
     All columns share their resamples, so intervals of one table belong to the same redrawn seeds.
@@ -118,9 +116,7 @@ def paired(
         change = np.stack([own[name] for name in METRICS], axis=1) - base
         chance = probability_of_improvement(change * sign)
         rows = zip(change.mean(axis=0), *bootstrap_mean(change), chance, strict=True)
-        differences[policy] = {
-            name: Difference(*map(float, row)) for name, row in zip(METRICS, rows, strict=True)
-        }
+        differences[policy] = {name: Difference(*map(float, row)) for name, row in zip(METRICS, rows, strict=True)}
     return differences
 
 
@@ -145,9 +141,7 @@ def summarise(episode: Episode) -> dict[str, Any]:
     return times | mean | totals | {"worst_region_drop_fraction": worst}
 
 
-def document(
-    world: Mapping[str, Any], episodes: Mapping[str, Episode], reference: str = REFERENCE
-) -> dict[str, Any]:
+def document(world: Mapping[str, Any], episodes: Mapping[str, Episode], reference: str = REFERENCE) -> dict[str, Any]:
     """The result of a comparison as plain data, ready for JSON (what is not a number is `None`).
 
     Args:

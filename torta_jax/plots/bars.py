@@ -44,13 +44,9 @@ def stacked_times(times: Mapping[str, Mapping[str, float]]) -> Figure:
         base += seconds
     for row, total in enumerate(base):
         parts = " + ".join(f"{by_policy[policies[row]]:.2f}" for by_policy in times.values())
-        axes.annotate(
-            f"  {total:.2f} = {parts}", (total, row), va="center", size="small", annotation_clip=False
-        )
+        axes.annotate(f"  {total:.2f} = {parts}", (total, row), va="center", size="small", annotation_clip=False)
     horizontal(axes, policies)
-    axes.set(
-        xlabel="mean time of a completed task (s)", xlim=(0, 1.42 * base.max() if base.max() > 0 else 1.0)
-    )
+    axes.set(xlabel="mean time of a completed task (s)", xlim=(0, 1.42 * base.max() if base.max() > 0 else 1.0))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(times))
     return figure
 
@@ -69,8 +65,6 @@ def _interval_bars(axes: Axes, intervals: Mapping[str, Interval]) -> None:
     )
     ends = np.nan_to_num(mean) + spread[1]
     for row, end in zip(rows, ends, strict=True):
-        axes.annotate(
-            f"  {mean[row]:#.3g}".rstrip("."), (end, row), va="center", size="small", annotation_clip=False
-        )
+        axes.annotate(f"  {mean[row]:#.3g}".rstrip("."), (end, row), va="center", size="small", annotation_clip=False)
     horizontal(axes, intervals)
     axes.set_xlim(0, 1.18 * ends.max() if ends.max() > 0 else 1.0)

@@ -36,9 +36,7 @@ def response_density(histograms: Mapping[str, np.ndarray]) -> Figure:
         row.set_ylabel(name, rotation=0, ha="right", va="center")
         _mark(row, counted[name], top)
     rows[-1].set_xlabel(f"response time (s), {_SHOWN:.1%} of the tasks of every policy shown")
-    figure.suptitle(
-        "Density of response time     │ mean     ┊ 99th percentile", x=0.02, ha="left", size="medium"
-    )
+    figure.suptitle("Density of response time     │ mean     ┊ 99th percentile", x=0.02, ha="left", size="medium")
     return figure
 
 

@@ -24,9 +24,7 @@ def load_balance_cdf(load_balance: Mapping[str, np.ndarray]) -> Figure:
     for name in by_median:
         values = np.quantile(np.asarray(load_balance[name], np.float64).reshape(-1), _SHARES)
         width = 2.2 if name.startswith("torta") else 1.4
-        axes.plot(
-            values, _SHARES, color=chosen[name], linewidth=width, label=f"{name}  {np.median(values):.3f}"
-        )
+        axes.plot(values, _SHARES, color=chosen[name], linewidth=width, label=f"{name}  {np.median(values):.3f}")
     axes.set(
         title="Load balance 1 / (1 + CV of the active servers' utilisation)",
         xlabel="load balance of a slot (1 is even)",

@@ -32,15 +32,10 @@ def figures(episodes: Mapping[str, Episode], slot_s: float) -> dict[str, Figure]
     waiting = per_slot(lambda slots: slots.queued + slots.buffered)
     active = per_slot(lambda slots: slots.active_servers)
     response = TIMES.index("response")
-    times = {
-        part: {k: v.mean for k, v in metric(f"{part}_s").items()} for part in ("wait", "inference", "network")
-    }
+    times = {part: {k: v.mean for k, v in metric(f"{part}_s").items()} for part in ("wait", "inference", "network")}
     return {
         "response_density": response_density(
-            {
-                name: np.asarray(episode.histogram)[:, response].sum(axis=0)
-                for name, episode in episodes.items()
-            }
+            {name: np.asarray(episode.histogram)[:, response].sum(axis=0) for name, episode in episodes.items()}
         ),
         "cost_and_overhead": cost_and_overhead(metric("power_cost_usd"), metric("overhead_s_per_task")),
         "load_balance": load_balance_cdf(per_slot(lambda slots: slots.load_balance)),
