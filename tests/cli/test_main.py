@@ -82,6 +82,16 @@ def test_a_real_comparison_conserves_every_task(capsys):
         )
 
 
+def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
+    path = tmp_path / "trace.csv"
+    rows = [f"{1.5 * i},{100 + i},{20 + i}" for i in range(90)]
+    path.write_text("\n".join(["timestamp,input_tokens,output_tokens", *rows]))
+    assert main(["compare", "--policies", "skylb", "--seeds", "2", "--trace", str(path), "--json", "-q"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["world"]["slots"] == 3
+    assert document["policies"]["skylb"]["arrived"] == 2 * 90
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

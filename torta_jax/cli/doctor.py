@@ -1,4 +1,4 @@
-"""`torta doctor`: what this machine has."""
+"""`torta doctor`: devices, versions and the compilation cache."""
 
 from torta_jax.cli import cache
 from torta_jax.cli.options import Doctor

@@ -23,6 +23,7 @@ class Steps:
         self._policies = policies
         self._names: list[str] = []
         self._start = self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first slots were done, and how many
         self._plain = not quiet and not sys.stderr.isatty()
         self._bar = None if quiet or self._plain else _bar()
 
@@ -41,20 +42,22 @@ class Steps:
         if policy not in self._names:
             self._names.append(policy)
         finished, needed = (len(self._names) - 1) * total + done, self._policies * total
+        self._first = self._first or (time.monotonic(), finished)
         if self._bar is not None:
             self._bar.update(self._task, description=policy, completed=finished, total=needed)
         elif self._plain and (done == total or time.monotonic() - self._last > EVERY_S):
-            self._line(policy, done, total, finished / needed)
+            place = f"{policy} ({len(self._names)} of {self._policies}): {done} of {total} slots"
+            print(f"torta: {place}{self._remaining(finished, needed)}", file=sys.stderr, flush=True)
 
-    def _line(self, policy: str, done: int, total: int, share: float) -> None:
-        self._last = time.monotonic()
-        left_s = (self._last - self._start) * (1 - share) / share
-        remaining = f", about {left_s:.0f} s left" if share < 1 else f", {self._last - self._start:.0f} s in all"
-        print(
-            f"torta: {policy} ({len(self._names)} of {self._policies}): {done} of {total} slots{remaining}",
-            file=sys.stderr,
-            flush=True,
-        )
+    def _remaining(self, finished: int, needed: int) -> str:
+        """Estimated from what followed the first slots, whose time is mostly compilation."""
+        self._last = now = time.monotonic()
+        if finished >= needed:
+            return f", {now - self._start:.0f} s in all"
+        since, start = self._first or (now, finished)
+        if finished == start:
+            return ""
+        return f", about {(now - since) / (finished - start) * (needed - finished):.0f} s left"
 
 
 def _bar() -> Progress:
