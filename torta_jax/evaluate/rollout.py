@@ -20,6 +20,9 @@ from torta_jax.types import Cluster, Scenario
 LONGEST_CHUNK = 60
 """Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
 
+LEAST_PER_DEVICE = 2
+"""Clusters: a batch of one compiles to other arithmetic, whose last bits differ from those of any larger batch."""
+
 BATCH = "clusters"
 DEVICES = "devices"
 
@@ -61,8 +64,9 @@ def evaluate(
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
     physics = numbers((physics or Physics()).replace(information=information))
-    devices = jax.local_devices()[: len(seeds)]
-    padded = list(seeds) + [seeds[-1]] * (-len(seeds) % len(devices))
+    devices = jax.local_devices()[: -(-len(seeds) // LEAST_PER_DEVICE)]
+    rows = max(LEAST_PER_DEVICE, -(-len(seeds) // len(devices))) * len(devices)
+    padded = list(seeds) + [seeds[-1]] * (rows - len(seeds))
     keys = world_keys(padded, stream)
     world = prepare(numbers(cluster), numbers(workload), numbers(scenario), keys, num_slots, physics.slot_s)
     mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))

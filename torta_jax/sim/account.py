@@ -7,6 +7,7 @@ from flax import struct
 from torta_jax.sim.energy import Usage, load_balance
 from torta_jax.sim.metrics import NUM_BINS, TIMES, SlotMetrics, bin_of
 from torta_jax.sim.state import Pool
+from torta_jax.sim.sums import total, total_of_all
 from torta_jax.types import Cluster, Drop, Phase
 
 OUTCOMES = ("completed", "running", "queued", "buffered", "deadline", "overflow", "failure")
@@ -103,11 +104,11 @@ def effort(cluster: Cluster, before: Pool, pool: Pool, was_running, taken, cold)
     load_s = jnp.where(taken, pool.loading_s - migrate_in_s, 0.0)
     return Effort(
         model_loads=(load_s > 1e-6).sum(),
-        model_load_s=load_s.sum(),
+        model_load_s=total(load_s),
         migrations=(taken & pool.started).sum(),
-        migration_s=migrate_in_s.sum() + migrate_out_s.sum(),
+        migration_s=total(migrate_in_s) + total(migrate_out_s),
         server_starts=cold.sum(),
-        warmup_s=jnp.where(cold, cluster.warmup_s, 0.0).sum(),
+        warmup_s=total_of_all(jnp.where(cold, cluster.warmup_s, 0.0)),
     )
 
 
@@ -119,23 +120,23 @@ def measure(pool: Pool, outcome, counts, arrived, times, used: Usage, work: Effo
         utilisation: [R, S] in this slot; price: [R] USD/kWh; change: squared change of the realised routing.
     """
     done = outcome == 0
-    total = counts.sum(axis=(1, 2))
-    sums = {f"{name}_s": jnp.where(done, times[name], 0.0).sum() for name in TIMES}
+    number = counts.sum(axis=(1, 2))
+    sums = {f"{name}_s": total(jnp.where(done, times[name], 0.0)) for name in TIMES}
     active = used.on_s > 0
     return SlotMetrics(
         arrived=arrived.sum(),
-        completed=total[0],
+        completed=number[0],
         late=(done & (pool.finish_s > pool.deadline_s)).sum(),
-        dropped=total[DROPS:],
-        running=total[1],
-        queued=total[2],
-        buffered=total[3],
+        dropped=number[DROPS:],
+        running=number[1],
+        queued=number[2],
+        buffered=number[3],
         **sums,
         load_balance=load_balance(utilisation, active),
-        utilisation=jnp.where(active, utilisation, 0.0).sum() / jnp.maximum(active.sum(), 1),
+        utilisation=total_of_all(jnp.where(active, utilisation, 0.0)) / jnp.maximum(active.sum(), 1),
         active_servers=active.sum(),
-        energy_kwh=used.energy_kwh.sum(),
-        power_cost_usd=(used.energy_kwh.sum(axis=-1) * price).sum(),
+        energy_kwh=total_of_all(used.energy_kwh),
+        power_cost_usd=total(total(used.energy_kwh) * price),
         **{name: getattr(work, name) for name in work.__dataclass_fields__},
         switching_cost=change,
     )

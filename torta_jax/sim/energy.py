@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from torta_jax.sim.state import Servers
+from torta_jax.sim.sums import total, total_of_all
 from torta_jax.types import Cluster
 
 J_PER_KWH = 3.6e6
@@ -31,7 +32,7 @@ def usage(cluster: Cluster, servers: Servers, idle_s: jax.Array, slot_s) -> Usag
         idle_s: [R, L, S] idle lane time between tasks, inside the slot (what follows a lane's last task is not in it).
     """
     until = jnp.clip(servers.free_s, 0.0, slot_s)
-    busy_s = jnp.where(cluster.lane_mask, until - idle_s, 0.0).sum(axis=-2)
+    busy_s = total(jnp.where(cluster.lane_mask, until - idle_s, 0.0), axis=-2)
     draining_s = jnp.where(cluster.lane_mask, until, 0.0).max(axis=-2)
     warming_s = jnp.where(servers.active, jnp.clip(servers.warm_s, 0.0, slot_s), 0.0)
     on_s = jnp.where(servers.active, slot_s - warming_s, draining_s)
@@ -43,6 +44,6 @@ def usage(cluster: Cluster, servers: Servers, idle_s: jax.Array, slot_s) -> Usag
 def load_balance(utilisation: jax.Array, active: jax.Array) -> jax.Array:
     """LB of Eq 11: 1 / (1 + CV) of the utilisation [R, S] of the active servers; 1 where none is active."""
     count = jnp.maximum(active.sum(), 1)
-    mean = jnp.where(active, utilisation, 0.0).sum() / count
-    variance = jnp.where(active, (utilisation - mean) ** 2, 0.0).sum() / count
+    mean = total_of_all(jnp.where(active, utilisation, 0.0)) / count
+    variance = total_of_all(jnp.where(active, (utilisation - mean) ** 2, 0.0)) / count
     return 1 / (1 + jnp.sqrt(variance) / jnp.maximum(mean, 1e-6))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from torta_jax.sim.state import Observed, Physics, State
+from torta_jax.sim.sums import total
 from torta_jax.types import Cluster, Phase
 
 
@@ -45,7 +46,7 @@ def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_p
     buffered = pool.phase == Phase.BUFFERED
     committed = pool.phase == Phase.COMMITTED
     on = servers.active.sum(axis=-1)
-    utilisation = jnp.where(servers.active, servers.utilisation, 0.0).sum(axis=-1) / jnp.maximum(on, 1)
+    utilisation = total(jnp.where(servers.active, servers.utilisation, 0.0)) / jnp.maximum(on, 1)
     return Observation(
         slot=state.slot,
         slot_s=jnp.asarray(physics.slot_s, float),
@@ -69,8 +70,7 @@ def learn(seen: Observed, physics: Physics, pool, new, shares, taken, cooling_s)
     regions = shares.shape[-1]
     count = per_region(pool.region, taken, regions)
     row, column = jnp.arange(regions)[:, None], pool.region
-    # One row per region and a sum over tasks: the order of addition is fixed, whatever the batch.
-    lane_s = jnp.where(taken & (row == column), pool.finish_s - pool.start_s, 0.0).sum(axis=-1)
+    lane_s = total(jnp.where(taken & (row == column), pool.finish_s - pool.start_s, 0.0))
     weight = jnp.where(count > 0, physics.service_weight, 0.0)
     kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
     share = kinds / jnp.maximum(count, 1)[:, None]

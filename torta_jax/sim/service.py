@@ -11,6 +11,7 @@ from jax import lax
 
 from torta_jax.sim.affinity import Offer
 from torta_jax.sim.state import FAR_S, NEVER_S, RESIDENT_S, Physics, Servers
+from torta_jax.sim.sums import total
 from torta_jax.types import Cluster
 
 UNDECIDED = -2
@@ -62,7 +63,7 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
     resident = servers.used_s[region, task.model] > RESIDENT_S
     size = fleet.model_gb[task.model][:, None]
     fade = jnp.exp(-physics.prefix_decay_per_s * ready)
-    similarity = fade * (task.embedding[:, :, None] * servers.prefix).sum(axis=-2)
+    similarity = fade * total(task.embedding[:, :, None] * servers.prefix, axis=-2)
     hit = prefix_hit(similarity, fade * servers.recent) * resident
     match = cluster.kind_match[task.kind, region]
     prefill = task.prefill_s[:, None] * (1 - physics.prefix_gain * hit) / cluster.prefill_speed

@@ -13,6 +13,7 @@ from torta_jax.sim.matching import match
 from torta_jax.sim.observe import Observation, learn, observe
 from torta_jax.sim.service import Fleet
 from torta_jax.sim.state import FAR_S, Physics, Pool, Servers, State, initial_state
+from torta_jax.sim.sums import total_of_all
 from torta_jax.types import Cluster, Drop, Phase, Scenario, Tasks
 
 
@@ -89,7 +90,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     times = account.task_times(pool, cluster)
     work = account.effort(cluster, state.pool, pool, was_running, taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
-    change = ((shares - state.observed.shares) ** 2).sum()
+    change = total_of_all((shares - state.observed.shares) ** 2)
     price = observation.price_usd_per_kwh
     metrics = account.measure(pool, outcome, counts, arrived, times, used, work, utilisation, price, change)
     totals = account.add(totals, arrived, counts, outcome, times)
