@@ -24,9 +24,7 @@ class Workload(Protocol):
         """N, rows of `Tasks`: static."""
         ...
 
-    def prepare(
-        self, cluster: Cluster, scenario: Scenario, key: jax.Array, num_slots: int, slot_s: float
-    ) -> Any:
+    def prepare(self, cluster: Cluster, scenario: Scenario, key: jax.Array, num_slots: int, slot_s: float) -> Any:
         """What does not change from slot to slot, once before the scan; pure, and can be vmapped."""
         ...
 

@@ -6,17 +6,17 @@ import jax.numpy as jnp
 MODELS = (
     ("LLaMA-2-7B", 6.74),
     ("Mistral-7B", 7.24),
-    ("Llama-3-8B", 8.03),
-    ("Gemma-7B", 8.54),
-    ("LLaMA-2-13B", 13.0),
-    ("Qwen1.5-14B", 14.2),
-    ("Codestral-22B", 22.2),
-    ("CodeLlama-34B", 33.7),
+    ("Falcon-7B", 7.22),
+    ("Qwen1.5-7B", 7.72),
+    ("DeepSeek-LLM-7B", 6.91),
+    ("OLMo-7B", 6.89),
+    ("MPT-7B", 6.65),
+    ("Yi-6B", 6.06),
 )
 """Name and parameters in 10⁹ (the publishers' model cards), the most popular first.
 
-In FP16 a parameter takes two bytes. A T4 (16 GB) holds the first two, an RTX 4090 (24 GB) the first four, a
-V100 (32 GB) the first six, an A100 or H100 (80 GB) all.
+In FP16 a parameter takes two bytes, so that every GPU type of Table I can serve every model, as in the paper: a T4
+(16 GB) or an RTX 4090 (24 GB) holds one of them at a time, a V100 (32 GB) two, an A100 or H100 (80 GB) five.
 """
 
 MODEL_GB = tuple(2.0 * billions for _, billions in MODELS)

@@ -13,7 +13,7 @@ MAX_WINDOWS = 10**7
 
 @dataclass(frozen=True)
 class Report:
-    """A readable trace in numbers. Rates count whole windows of `slot_s` seconds, not the last partial one."""
+    """A readable trace in numbers. Rates count whole windows of `slot_s` seconds only."""
 
     source: str
     rows: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -105,18 +106,21 @@ def random_scenario(
         surges, failures, shocks: number of events, static; failures are at most `num_regions - 1`.
     """
     failures = min(failures, num_regions - 1)
-    down = _random_when(draws.fold(key, FAILURES, 0), failures, num_slots, longest_share)
-    victim = jax.random.permutation(draws.fold(key, FAILURES, 1), num_regions)[:failures]
-    fails = (down[:, :, None] & (victim[:, None, None] == jnp.arange(num_regions))).any(axis=0)
-    shape = (num_slots, num_regions)
+    u = [_uniform(draws.fold(key, kind), 1 + max(surges, failures, shocks), 5 + num_regions) for kind in range(3)]
+    when = partial(_random_when, num_slots=num_slots, longest_share=longest_share)
+    # The k-th failure hits the region whose number is the k-th smallest of R.
+    lot = u[FAILURES][0, 5:]
+    victim = (lot < lot[:, None]).sum(axis=-1) == jnp.arange(failures)[:, None]
+    fails = when(u[FAILURES][1 : 1 + failures])[:, :, None] & victim[:, None]
+    rate, price = u[SURGES][:surges], u[SHOCKS][:shocks]
     return Scenario(
-        rate_factor=_random_factor(draws.fold(key, SURGES), surges, shape, longest_share, max_surge),
-        alive=~fails,
-        price_factor=_random_factor(draws.fold(key, SHOCKS), shocks, shape, longest_share, max_price),
+        rate_factor=_random_factor(rate, when(rate), max_surge),
+        alive=~fails.any(axis=0),
+        price_factor=_random_factor(price, when(price), max_price),
     )
 
 
-def _cells(event: Event, place: str, num_slots: int, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _cells(event: Event, place: str, num_slots: int, names: list[str]) -> tuple[np.ndarray, ...]:
     """Indices of the slots and regions an event hits."""
     start, length = event.start_slot, event.num_slots
     require(0 <= start < num_slots, f"{place}: start_slot = {start}, allowed are 0 to {num_slots - 1}")
@@ -137,28 +141,23 @@ def _index(region: str | int, place: str, names: list[str]) -> int:
     return int(region)
 
 
-def _random_when(key: jax.Array, count: int, num_slots: int, longest_share: float | jax.Array) -> jax.Array:
-    """[count, T] bool: the slots in which each event lasts."""
-    start, length = jax.random.uniform(key, (2, count, 1))
-    first = jnp.floor(start * num_slots)
-    last = first + jnp.floor(length * longest_share * num_slots)
+def _uniform(key: jax.Array, num_rows: int, num_columns: int) -> jax.Array:
+    return draws.unit(draws.words(key, num_rows, num_columns))
+
+
+def _random_when(u: jax.Array, num_slots: int, longest_share: float | jax.Array) -> jax.Array:
+    """[count, T] bool: the slots in which each event lasts, from its uniform numbers [count, ...]."""
+    first = jnp.floor(u[:, :1] * num_slots)
+    last = first + jnp.floor(u[:, 1:2] * longest_share * num_slots)
     slot = jnp.arange(num_slots)
     return (slot >= first) & (slot <= last)
 
 
-def _random_factor(
-    key: jax.Array,
-    count: int,
-    shape: tuple[int, int],
-    longest_share: float | jax.Array,
-    largest: float | jax.Array,
-) -> jax.Array:
-    """[T, R] product of the factors of `count` random events."""
-    num_slots, num_regions = shape
-    when = _random_when(draws.fold(key, 0), count, num_slots, longest_share)
-    size, reach, one = jax.random.uniform(draws.fold(key, 1), (3, count, 1))
-    chance = jax.random.uniform(draws.fold(key, 2), (count, num_regions))
+def _random_factor(u: jax.Array, when: jax.Array, largest: float | jax.Array) -> jax.Array:
+    """[T, R] product of the factors of random events, from their uniform numbers [count, 5 + R]."""
+    size, reach, one, chance = u[:, 2], u[:, 3:4], u[:, 4:5], u[:, 5:]
+    num_regions = chance.shape[-1]
     certain = jnp.arange(num_regions) == jnp.floor(one * num_regions)
     hit = when[:, :, None] & ((chance < reach) | certain)[:, None, :]
-    factor = largest * 4.0 ** -size[:, :, None]
+    factor = largest * 4.0 ** -size[:, None, None]
     return jnp.where(hit, factor, 1.0).prod(axis=0)

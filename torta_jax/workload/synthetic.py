@@ -10,7 +10,8 @@ import numpy as np
 from flax import struct
 from scipy import stats
 
-from torta_jax.errors import require, unknown
+from torta_jax.calibration import CALIBRATED
+from torta_jax.errors import require
 from torta_jax.types import KINDS, Cluster, Scenario, Tasks
 from torta_jax.workload import draws
 from torta_jax.workload.models import MODEL_GB
@@ -41,7 +42,7 @@ RANGES = {
     "max_tasks": (1, MAX_TASKS),
     "embedding_dim": (0, 4096),
 }
-"""Allowed values of every number of `Synthetic`, ends included (infinity never)."""
+"""Allowed values of every number of `Synthetic`, ends included (infinity never); whole where the ends are."""
 
 
 @struct.dataclass
@@ -72,9 +73,9 @@ class Synthetic:
     1 / (prefill_share / prefill_speed + (1 − prefill_share) / decode_speed), every server switched on, every
     task on a GPU that suits it, no model switched: what a real fleet serves is less.
 
-    The default amplitude gives a day with peak/trough 1.9, and the default σ the index of dispersion of about
-    12 at 250 tasks per 45 s, as in Azure's public LLM inference traces (2024 week, 2023 conversation). Work
-    is uniform as in the paper (Section VI).
+    The default amplitude gives a day with peak/trough 1.9, as in Azure's public LLM inference trace of 2024 (one
+    week); σ = 0.2 gives the index of dispersion of about 12 at 250 tasks per 45 s of its conversation trace of 2023.
+    Work is uniform as in the paper (Section VI).
     """
 
     load: jax.Array
@@ -100,24 +101,24 @@ class Synthetic:
     def create(
         cls,
         *,
-        load: float = 0.6,
+        load: float = CALIBRATED.load,
         amplitude: float = 0.31,
         peak_hour: float = 15.0,
         start_hour_utc: float = 15.0,
-        noise_sigma: float = 0.2,
+        noise_sigma: float = CALIBRATED.noise_sigma,
         noise_time_s: float = 600.0,
         noise_shared: float = 0.5,
-        work_low_s: float = 8.0,
-        work_high_s: float = 22.0,
+        work_low_s: float = CALIBRATED.work_low_s,
+        work_high_s: float = CALIBRATED.work_high_s,
         prefill_share: float = 0.1,
         kind_share: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3),
         model_gb: tuple[float, ...] = MODEL_GB,
-        zipf_exponent: float = 1.0,
+        zipf_exponent: float = CALIBRATED.zipf_exponent,
         patience_low_s: float = 90.0,
         patience_high_s: float = 180.0,
         embedding_spread: float = 0.5,
         max_tasks: int = 640,
-        embedding_dim: int = 8,
+        embedding_dim: int = 4,
     ) -> "Synthetic":
         """A checked workload; `RANGES` has the allowed values.
 
@@ -143,7 +144,7 @@ class Synthetic:
         """Rates of a horizon of `num_slots` slots of `slot_s` seconds; `scenario` has as many rows."""
         share = cluster.demand_share
         task_rate = self._task_rate(cluster) * slot_s
-        noise = jnp.exp(self._noise(key, num_slots, share.shape[-1], slot_s) - self.noise_sigma**2 / 2)
+        noise = _exp(self._noise(key, num_slots, share.shape[-1], slot_s) - self.noise_sigma**2 / 2)
         rate = task_rate * share * self._day(cluster, num_slots, slot_s) * noise * scenario.rate_factor
         topic = draws.topics(key, self.model_gb.shape[-1], share.shape[-1], self.embedding_dim)
         return Prepared(rate, draws.running_sum(rate), topic, jnp.asarray(slot_s, float))
@@ -154,7 +155,7 @@ class Synthetic:
         Tasks beyond `max_tasks` (the latest of the slot) are in `overflow`, all of them booked to the region
         with the highest rate and to kind 0: their own were never drawn.
         """
-        num_words = 5 + -(-self.embedding_dim // 4)
+        num_words = 6 + -(-self.embedding_dim // 4)
         word = draws.words(draws.fold(key, draws.TASKS, slot), num_words, self.max_tasks)
         cumulative = prepared.cumulative_rate[slot]
         clock, expected_beyond = _poisson_process(word[0], cumulative[-1])
@@ -174,8 +175,8 @@ class Synthetic:
             decode_s=work_s * (1 - self.prefill_share),
             patience_s=draws.between(self.patience_low_s, self.patience_high_s, patience),
             draw=draws.unit(word[1]),
-            embedding=draws.embed(prepared.topic, model, origin, self.embedding_spread, word[5:]),
-            overflow=_overflow(draws.fold(key, draws.OVERFLOW, slot), expected_beyond, prepared.rate[slot]),
+            embedding=draws.embed(prepared.topic, model, origin, self.embedding_spread, word[6:]),
+            overflow=_overflow(draws.poisson(expected_beyond, word[5, 0]), prepared.rate[slot]),
         )
 
     def padded_for(self, prepared: Prepared, probability: float = 1e-9) -> "Synthetic":
@@ -192,8 +193,8 @@ class Synthetic:
         angle = 2 * jnp.pi / 24 * cluster.utc_offset_h
         share = cluster.demand_share
         # A sum of cosines of one period is a cosine again: its height is the length of the summed phasors.
-        swing = jnp.hypot((share * jnp.cos(angle)).sum(-1), (share * jnp.sin(angle)).sum(-1))
-        peak = share.sum(-1) + self.amplitude * swing
+        swing = jnp.hypot(_sum(share * jnp.cos(angle)), _sum(share * jnp.sin(angle)))
+        peak = _sum(share) + self.amplitude * swing
         return self.load * capacity / (0.5 * (self.work_low_s + self.work_high_s) * peak)
 
     def _day(self, cluster: Cluster, num_slots: int, slot_s: float | jax.Array) -> jax.Array:
@@ -202,29 +203,27 @@ class Synthetic:
         local = hour_utc[:, None] + cluster.utc_offset_h
         return 1 + self.amplitude * jnp.cos(2 * jnp.pi / 24 * (local - self.peak_hour))
 
-    def _noise(
-        self, key: jax.Array, num_slots: int, num_regions: int, slot_s: float | jax.Array
-    ) -> jax.Array:
+    def _noise(self, key: jax.Array, num_slots: int, num_regions: int, slot_s: float | jax.Array) -> jax.Array:
         """[T, R] stationary Gaussian noise: a shared and a regional part, each AR(1)."""
-        shock = jax.random.normal(draws.fold(key, draws.NOISE), (num_slots, num_regions + 1))
+        shock = draws.normal(draws.words(draws.fold(key, draws.NOISE), num_slots, num_regions + 1))
         keep = jnp.exp(-slot_s / self.noise_time_s)
 
         def step(state: jax.Array, shock: jax.Array) -> tuple[jax.Array, jax.Array]:
-            state = keep * state + jnp.sqrt(1 - keep**2) * shock
+            state = keep * state + shock
             return state, state
 
-        _, later = jax.lax.scan(step, shock[0], shock[1:])
+        _, later = jax.lax.scan(step, shock[0], jnp.sqrt(1 - keep**2) * shock[1:])
         state = jnp.concatenate([shock[:1], later])
         shared, regional = state[:, :1], state[:, 1:]
         mix = jnp.sqrt(self.noise_shared) * shared + jnp.sqrt(1 - self.noise_shared) * regional
         return self.noise_sigma * mix
 
 
-def fleet_capacity(cluster: Cluster, prefill_share: jax.Array) -> jax.Array:
+def fleet_capacity(cluster: Cluster, prefill_share: float | jax.Array) -> jax.Array:
     """Seconds of reference work that all lanes of a cluster do in a second, on tasks that suit them."""
     seconds = prefill_share / cluster.prefill_speed + (1 - prefill_share) / cluster.decode_speed
     lanes = cluster.lane_mask.sum(axis=-2)
-    return jnp.where(lanes > 0, lanes / seconds, 0.0).sum(axis=(-2, -1))
+    return _sum(jnp.where(lanes > 0, lanes / seconds, 0.0).reshape(*lanes.shape[:-2], -1))
 
 
 def padding_for(rate: float, probability: float = 1e-9) -> int:
@@ -253,20 +252,42 @@ def _poisson_process(word: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.A
     return clock, jnp.maximum(rate - time[-1], 0.0)
 
 
-def _overflow(key: jax.Array, expected: jax.Array, rate: jax.Array) -> jax.Array:
-    """[R, 3] int32: tasks beyond the padding."""
+def _overflow(count: jax.Array, rate: jax.Array) -> jax.Array:
+    """[R, 3] int32: all tasks beyond the padding, at the busiest region and kind 0."""
     region = jnp.arange(rate.shape[-1]) == jnp.argmax(rate)
     first_kind = jnp.arange(len(KINDS)) == 0
-    return jax.random.poisson(key, expected, dtype=jnp.int32) * (region[:, None] & first_kind)
+    return count * (region[:, None] & first_kind)
+
+
+def _sum(weights: jax.Array) -> jax.Array:
+    """[...] sum over the last axis from left to right: the same bits in any batch."""
+    return draws.running_sum(weights)[..., -1]
+
+
+def _exp(x: jax.Array) -> jax.Array:
+    """exp(x) for |x| up to about 50, with the same bits in any batch.
+
+    The library's exp differs in the last bit between the vectorised body of a loop and its remainder. This is
+    Taylor's series at x / 64, then six squarings; relative error 64 roundings.
+    """
+    series = jnp.ones_like(x)
+    for n in range(14, 0, -1):
+        series = 1 + series * (x / (64 * n))
+    for _ in range(6):
+        series = series * series
+    return series
 
 
 def _check_range(name: str, value: object) -> None:
-    if name not in RANGES:
-        raise unknown("workload number", name, RANGES)
     low, high = RANGES[name]
+    whole = isinstance(low, int)
     try:
         numbers = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         numbers = np.asarray(np.nan)
     good = np.isfinite(numbers) & (numbers >= low) & (numbers <= high)
-    require(bool(good.all()), f"{name} = {value!r}: allowed are numbers from {low:g} to {high:g}")
+    good &= not whole or numbers == np.floor(numbers)
+    require(
+        bool(good.all()),
+        f"{name} = {value!r}: allowed are {'whole ' * whole}numbers from {low:g} to {high:g}",
+    )

@@ -17,11 +17,11 @@ from torta_jax.workload.table import TraceTable
 
 A100_FLOPS = 312e12  # FP16 tensor cores, dense; NVIDIA A100 datasheet (SXM4, 80 GB)
 A100_BYTES_PER_S = 2039e9  # the same
-PARAMETERS = 13e9  # LLaMA-2-13B, the middle of `models.MODELS`
+PARAMETERS = 7e9  # the size of `models.MODELS`
 PREFILL_TOKENS_PER_S = 0.5 * A100_FLOPS / (2 * PARAMETERS)
-"""6,000: a prompt token costs two operations per parameter, at half of the peak."""
+"""11,000: a prompt token costs two operations per parameter, at half of the peak."""
 DECODE_TOKENS_PER_S = 0.75 * A100_BYTES_PER_S / (2 * PARAMETERS)
-"""59: a generated token reads every FP16 parameter once, at three quarters of the memory bandwidth."""
+"""109: a generated token reads every FP16 parameter once, at three quarters of the memory bandwidth."""
 
 LIGHT_TOKENS = 512
 PROMPT_RATIO = 4.0
