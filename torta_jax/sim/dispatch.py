@@ -66,9 +66,10 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
     Between two tasks a region finishes min(outstanding, lanes) / service_s tasks per second, in expectation.
     """
     used = jnp.isfinite(rule.keep_below)
-    last = jnp.where(mask, jnp.arange(mask.shape[0]), -1).max() + 1
-    steps = jnp.where(used, last, 0)
-    steps = steps if axis_name is None else lax.pmax(steps, axis_name)
+    rows, looking = jnp.arange(mask.shape[0]), mask & used
+    begin, end = jnp.where(looking, rows, rows.size).min(), jnp.where(looking, rows, -1).max() + 1
+    if axis_name is not None:
+        begin, end = lax.pmin(begin, axis_name), lax.pmax(end, axis_name)
     lanes = jnp.where(alive, load.lanes, 0.0)
 
     def step(i, carry):
@@ -86,7 +87,7 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
         return outstanding, now, choice.at[i].set(jnp.where(valid, region, first))
 
     start = (load.outstanding.astype(lanes.dtype), jnp.zeros((), lanes.dtype), choice)
-    return lax.fori_loop(0, steps, step, start)[2]
+    return lax.fori_loop(begin, end, step, start)[2]
 
 
 def realised_shares(source, region, mask, previous: jax.Array) -> jax.Array:
