@@ -9,6 +9,10 @@ from torta_jax.workload import Synthetic, Trace, TraceTable, Workload, random_sc
 REGIONS, SLOTS = 13, 21  # not multiples of a vector's width
 
 
+def synthetic():
+    return Synthetic.create(max_tasks=300, embedding_dim=24)
+
+
 def trace():
     times = np.sort(np.random.default_rng(0).uniform(0, SLOTS * SLOT_S, 900))
     tokens = np.arange(900) + 1
@@ -23,7 +27,7 @@ def cluster_of(identity):
 @pytest.fixture(scope="module", params=["synthetic", "trace"])
 def worlds(request):
     """A batch of worlds in one compiled scan; another cluster, scenario and key for each id."""
-    workload: Workload = Synthetic.create(max_tasks=300, embedding_dim=24) if request.param == "synthetic" else trace()
+    workload: Workload = {"synthetic": synthetic, "trace": trace}[request.param]()
 
     def world(cluster, identity):
         key = jax.random.fold_in(jax.random.key(1), identity)
