@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.cluster import fleet, networks, paths
 from torta_jax.cluster import prices as electricity
 from torta_jax.cluster.seeds import generator
@@ -26,9 +27,9 @@ def build(
     counts: str | Mapping[str, int] = "midpoint",
     max_servers: int | None = None,
     lanes: int = 1,
-    speed_spread: float = 1.0,
-    mismatch: float = 0.5,
-    switch_factor: float = 1.0,
+    speed_spread: float = CALIBRATED.speed_spread,
+    mismatch: float = CALIBRATED.mismatch,
+    switch_factor: float = CALIBRATED.switch_factor,
     prices: str = "auto",
     latency: str = "geography",
     demand: str = "equal",
@@ -40,7 +41,7 @@ def build(
         topology: a name for `load`, or a `Topology`.
         scope, counts, max_servers: the fleet, see `place_servers`.
         lanes: execution lanes of each server, 1 to 1024.
-        speed_spread: exponent on the GPU types' relative speeds, 0 to 10 (0: all equally fast).
+        speed_spread: exponent on the GPU types' relative speeds, 0 to 10 (0: all equally fast, 1: the catalogue's).
         mismatch: speed factor in (0, 1] of a task on a GPU meant for another kind; 0.5 is TypeMatch of Eq 8.
         switch_factor: scales the seconds of a model switch, 0 to 100 (1: Fig 3a).
         prices: see `price_usd_per_kwh`.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.cluster.catalogue import GPUS
 from torta_jax.cluster.fleet import equip
 from torta_jax.cluster.paths import FIBRE_KM_PER_S
@@ -23,9 +24,9 @@ def random_cluster(
     num_servers: int,
     num_lanes: int = 1,
     *,
-    speed_spread: float | jax.Array = 1.0,
-    mismatch: float | jax.Array = 0.5,
-    switch_factor: float | jax.Array = 1.0,
+    speed_spread: float | jax.Array = CALIBRATED.speed_spread,
+    mismatch: float | jax.Array = CALIBRATED.mismatch,
+    switch_factor: float | jax.Array = CALIBRATED.switch_factor,
 ) -> Cluster:
     """A connected cluster with its own geography, prices, demand and mix of GPUs.
 

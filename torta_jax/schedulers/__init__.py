@@ -36,4 +36,19 @@ def get(name: str) -> Rules:
     return BY_NAME[name]()
 
 
-__all__ = ["BY_NAME", "NAMES", "Observation", "Rules", "Scheduler", "get"]
+__all__ = [
+    "BY_NAME",
+    "NAMES",
+    "Observation",
+    "Rules",
+    "Scheduler",
+    "get",
+    "reactive_hysteresis",
+    "reactive_ot",
+    "round_robin",
+    "sdib",
+    "skylb",
+    "skylb_engineered",
+    "torta",
+    "torta_paper",
+]

@@ -1,11 +1,12 @@
 """Round-robin over regions and over servers, within capacity and compatibility (Section VI)."""
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.schedulers.rules import PLANS, Rules, Transport
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
 
-def round_robin(full_at: float = 1.0) -> Rules:
+def round_robin(full_at: float = CALIBRATED.full_at) -> Rules:
     """Each task goes to the next region, there to the next server that is on and can hold its model.
 
     Args:

@@ -6,13 +6,14 @@ those that hold the model and the longest matching prefix; otherwise the first t
 waiting at the balancer for the next free replica amounts to.
 """
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
 from torta_jax.sim.activation import ActivationRule
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
 
-def skylb(keep_local: float = 0.9) -> Rules:
+def skylb(keep_local: float = CALIBRATED.keep_local) -> Rules:
     """SkyLB with an autoscaler on the last slot's demand (Eq 6).
 
     Args:
@@ -21,12 +22,12 @@ def skylb(keep_local: float = 0.9) -> Rules:
     return Rules(
         transport=Transport(plan=PLANS.index("stay")),
         rule=Rule(keep_below=keep_local, room_below=keep_local),
-        weights=Weights(idle=1000.0, wait=1.0, resident=10.0, embedding_locality=1.0),
+        weights=Weights(idle=1000.0, wait=1.0, resident=0.5, embedding_locality=0.5),
         max_wait_s=90.0,
     )
 
 
-def skylb_engineered(keep_local: float = 0.9) -> Rules:
+def skylb_engineered(keep_local: float = CALIBRATED.keep_local) -> Rules:
     """SkyLB's regions with `torta`'s engineering: earliest finish, smoothed demand, cool-down.
 
     Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning.
