@@ -8,6 +8,9 @@ from torta_jax.sim.state import Observed, Physics, State
 from torta_jax.sim.sums import total
 from torta_jax.types import Cluster, Phase
 
+PER_S = 1024
+"""Resolution of measured lane times: they are added up as whole numbers of 1/1024 s."""
+
 
 @struct.dataclass
 class Observation:
@@ -70,7 +73,9 @@ def learn(seen: Observed, physics: Physics, pool, new, shares, taken, cooling_s)
     regions = shares.shape[-1]
     count = per_region(pool.region, taken, regions)
     row, column = jnp.arange(regions)[:, None], pool.region
-    lane_s = total(jnp.where(taken & (row == column), pool.finish_s - pool.start_s, 0.0))
+    # A sum of whole numbers is exact: neither the batch nor the padding between tasks can change a later decision.
+    lane = jnp.round((pool.finish_s - pool.start_s) * PER_S).astype(jnp.int32)
+    lane_s = jnp.where(taken & (row == column), lane, 0).sum(axis=-1) / PER_S
     weight = jnp.where(count > 0, physics.service_weight, 0.0)
     kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
     share = kinds / jnp.maximum(count, 1)[:, None]
