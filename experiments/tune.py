@@ -42,12 +42,13 @@ ROUTING = {
     "transport.utilisation": (0.5, 1.0),
     "transport.smoothing": (0.0, 4.0),
 }
+OVERFLOW = {"rule.keep_below": (0.6, 1.2), "rule.room_below": (0.6, 1.2)}
 SPACES = {
     "reactive-ot": EQ_7,
     "reactive-hysteresis": EQ_7 | SCALING,
     "torta-paper": EQ_7,
-    "torta": SCALING | ROUTING,
-    "skylb-engineered": SCALING | {"rule.keep_below": (0.6, 1.2), "rule.room_below": (0.6, 1.2)},
+    "torta": SCALING | ROUTING | OVERFLOW,
+    "skylb-engineered": SCALING | OVERFLOW,
 }
 """What may be tuned: `torta-paper` and `reactive-ot` keep the paper's scaling, Eq 7's weights alone are free."""
 
@@ -57,8 +58,8 @@ class Options:
     """Size of the search."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SPACES)
-    trials: int = 60
-    refinements: int = 60
+    trials: int = 40
+    refinements: int = 40
     seeds: int = 4
     slots: int = 240
 

@@ -8,32 +8,37 @@
 ... )
 """
 
-from torta_jax import cluster, schedulers, workload
-from torta_jax.errors import InputError
-from torta_jax.evaluate.rollout import evaluate
-from torta_jax.sim.env import Env, EnvParams, Objective
-from torta_jax.sim.simulate import simulate
-from torta_jax.sim.state import Physics
-from torta_jax.solvers import sinkhorn
-from torta_jax.types import KINDS, Cluster, Drop, Phase, Scenario, Status, Tasks
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "KINDS",
-    "Cluster",
-    "Drop",
-    "Env",
-    "EnvParams",
-    "InputError",
-    "Objective",
-    "Phase",
-    "Physics",
-    "Scenario",
-    "Status",
-    "Tasks",
-    "cluster",
-    "evaluate",
-    "schedulers",
-    "simulate",
-    "sinkhorn",
-    "workload",
-]
+if TYPE_CHECKING:
+    from torta_jax import cluster, schedulers, workload
+    from torta_jax.errors import InputError
+    from torta_jax.sim.env import Env, EnvParams, Objective
+    from torta_jax.sim.simulate import simulate
+    from torta_jax.sim.state import Physics
+    from torta_jax.solvers import sinkhorn
+    from torta_jax.types import KINDS, Cluster, Drop, Phase, Scenario, Status, Tasks
+
+_MODULES = {name: f"torta_jax.{name}" for name in ("cluster", "schedulers", "workload")}
+_MODULES["sinkhorn"] = "torta_jax.solvers.sinkhorn"
+_HOME = {
+    "InputError": "errors",
+    "Env": "sim.env",
+    "EnvParams": "sim.env",
+    "Objective": "sim.env",
+    "simulate": "sim.simulate",
+    "Physics": "sim.state",
+    **dict.fromkeys(("KINDS", "Cluster", "Drop", "Phase", "Scenario", "Status", "Tasks"), "types"),
+}
+"""Where each public name lives. It is imported at its first use: `torta --help` needs no JAX."""
+
+__all__ = sorted([*_MODULES, *_HOME])
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _HOME:
+        return getattr(importlib.import_module(f"torta_jax.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'torta_jax' has no attribute {name!r}")

@@ -54,6 +54,7 @@ def evaluate(
     Args:
         scenario: of at least `num_slots` slots.
         policies: schedulers by name; those made of the same numbers share one compiled program.
+        physics: default: room for this fleet and workload.
         seeds: the seeds, or how many (0, 1, …).
 
     Raises:
@@ -63,7 +64,8 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
-    physics = numbers((physics or Physics()).replace(information=information))
+    physics = physics or Physics().sized(cluster, workload.max_tasks)
+    physics = numbers(physics.replace(information=information))
     devices = jax.local_devices()[: -(-len(seeds) // LEAST_PER_DEVICE)]
     rows = max(LEAST_PER_DEVICE, -(-len(seeds) // len(devices))) * len(devices)
     padded = list(seeds) + [seeds[-1]] * (rows - len(seeds))
@@ -104,13 +106,13 @@ WORLD_SPECS = World(cluster=P(), workload=P(), scenario=P(), prepared=P(DEVICES)
 
 def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
     """The first `count` clusters of a batch under one policy."""
-    chunk = max(size for size in range(1, min(num_slots, LONGEST_CHUNK) + 1) if num_slots % size == 0)
-    run, rows = begin(world, physics, policy, mesh), []
-    for done in range(0, num_slots, chunk):
+    run, rows, done = begin(world, physics, policy, mesh), [], 0
+    for chunk in chunks(num_slots):
         run, slots = proceed(world, physics, policy, run, chunk, mesh)
         rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
+        done += chunk
         if progress:
-            progress(done + chunk, num_slots)
+            progress(done, num_slots)
     slots = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:count], *rows)
     totals = jax.tree.map(lambda x: np.asarray(x)[:count], run.totals)
     return Episode(
@@ -119,6 +121,16 @@ def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, p
         arrived_by_origin=totals.arrived.sum(axis=-1),
         dropped_by_origin=totals.dropped.sum(axis=(1, 3)),
     )
+
+
+def chunks(num_slots: int) -> list[int]:
+    """Lengths of the calls: equal ones, one compile; a number of slots without a good divisor has a shorter last one."""
+    longest = min(num_slots, LONGEST_CHUNK)
+    even = max(size for size in range(1, longest + 1) if num_slots % size == 0)
+    if even >= longest / 4:
+        return [even] * (num_slots // even)
+    whole, rest = divmod(num_slots, longest)
+    return [longest] * whole + [rest]
 
 
 @partial(jax.jit, static_argnums=3)

@@ -73,8 +73,8 @@ class Rules:
         return state, (fresh + smoothing * observation.matrix) / (1 + smoothing)
 
     def demand(self, state: Outlook, observation: Observation, matrix: jax.Array) -> jax.Array:
-        """[R] expected tasks, sent where the matrix (or, for task-by-task rules, the last slot's routing) says."""
-        by_matrix = jnp.isinf(jnp.asarray(self.rule.keep_below))
+        """[R] expected tasks, sent where the plan (or, without one, the last slot's realised routing) says."""
+        by_matrix = jnp.asarray(self.transport.plan) >= PLANS.index("balanced")
         return (self.expected(state)[:, None] * jnp.where(by_matrix, matrix, observation.shares)).sum(axis=0)
 
     def affinity(self, state: Outlook, offer: Offer) -> jax.Array:

@@ -30,6 +30,21 @@ class Physics:
     carry_tasks: int = struct.field(pytree_node=False, default=448)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=192)  # tasks matched per region and slot
 
+    def sized(self, cluster: Cluster, max_tasks: int) -> "Physics":
+        """The same physics with room for a fleet and `max_tasks` arrivals per slot.
+
+        Kept from slot to slot: what runs and queues on the lanes, and half a slot's arrivals. Matched per region: four
+        times its even share of the arrivals; more than that wait a slot.
+        """
+        lanes, regions = int(cluster.lane_mask.sum()), cluster.num_regions
+        carry, region = 1.25 * lanes + 0.5 * max_tasks, 4 * max_tasks / regions
+        return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
+
+
+def _padded(rows: float) -> int:
+    """Whole blocks of 32, at least two."""
+    return max(64, 32 * -(-int(rows) // 32))
+
 
 @struct.dataclass
 class Pool:
@@ -116,7 +131,7 @@ def empty_pool(rows: int, embedding_dim: int) -> Pool:
     """A pool of `rows` free rows."""
     whole, real = jnp.zeros(rows, jnp.int32), jnp.zeros(rows)
     return Pool(
-        phase=jnp.full(rows, Phase.EMPTY, jnp.int32),
+        phase=jnp.full(rows, jnp.int32(Phase.EMPTY)),
         origin=whole,
         region=whole,
         kind=whole,
@@ -162,7 +177,7 @@ def initial_state(cluster: Cluster, physics: Physics, scheduler, num_models: int
             arrivals=jnp.zeros(regions),
             shares=jnp.eye(regions),
             service_s=jnp.full(regions, physics.service_guess_s, float),
-            kind_share=jnp.full((regions, 3), 1 / 3),
+            kind_share=jnp.full((regions, 3), 1 / 3, float),
             cooling_s=jnp.zeros(regions),
         ),
         alive=jnp.ones(regions, bool),

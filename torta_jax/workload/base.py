@@ -8,7 +8,7 @@ from torta_jax.types import Cluster, Scenario, Tasks
 
 
 class Workload(Protocol):
-    """The arrivals of a cluster. A user's own workload needs these four names and nothing else.
+    """The arrivals of a cluster. A user's own workload needs these names and nothing else.
 
     `key` is the typed key of the world, the same in every slot: a workload folds the slot and its own
     stream into it, so that arrivals depend neither on the policy nor on the batch.
@@ -22,6 +22,16 @@ class Workload(Protocol):
     @property
     def max_tasks(self) -> int:
         """N, rows of `Tasks`: static."""
+        ...
+
+    @property
+    def embedding_dim(self) -> int:
+        """E, width of the embeddings: static, may be 0."""
+        ...
+
+    @property
+    def start_hour_utc(self) -> jax.Array:
+        """[] hour of the day of the first slot, UTC: the clock of the prices."""
         ...
 
     def prepare(self, cluster: Cluster, scenario: Scenario, key: jax.Array, num_slots: int, slot_s: float) -> Any:

@@ -43,6 +43,7 @@ class TraceTable:
 
     source: str  # where they come from, for messages
     time_s: np.ndarray  # [n] float64, seconds since the first request
+    start_hour_utc: float  # hour of the day of the first request; times in seconds count from midnight
     input_tokens: np.ndarray  # [n] int64
     output_tokens: np.ndarray  # [n] int64
     model: np.ndarray | None = None  # [n] int32 index into `models`
@@ -133,6 +134,7 @@ def _table(cells: _Cells) -> TraceTable:
     return TraceTable(
         source=str(cells.path),
         time_s=time_s - time_s[0],
+        start_hour_utc=float(time_s[0] / 3600 % 24),
         input_tokens=_tokens(cells, "input_tokens"),
         output_tokens=_tokens(cells, "output_tokens"),
         model=model,

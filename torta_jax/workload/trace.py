@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.errors import InputError, require, unknown
 from torta_jax.types import KINDS, Cluster, Scenario, Tasks
 from torta_jax.workload import draws
@@ -60,6 +61,7 @@ class Trace:
     patience_low_s: jax.Array
     patience_high_s: jax.Array
     embedding_spread: jax.Array
+    start_hour_utc: jax.Array
     slot_s: float = struct.field(pytree_node=False)
     embedding_dim: int = struct.field(pytree_node=False)
 
@@ -79,11 +81,11 @@ class Trace:
         model_gb: Sequence[float] = MODEL_GB,
         prefill_tokens_per_s: float = PREFILL_TOKENS_PER_S,
         decode_tokens_per_s: float = DECODE_TOKENS_PER_S,
-        zipf_exponent: float = 1.0,
+        zipf_exponent: float = CALIBRATED.zipf_exponent,
         patience_low_s: float = 90.0,
         patience_high_s: float = 180.0,
         embedding_spread: float = 0.5,
-        embedding_dim: int = 8,
+        embedding_dim: int = 4,
     ) -> "Trace":
         """A table cut into slots; its first request arrives at the start of the first slot.
 
@@ -116,6 +118,7 @@ class Trace:
             "patience_low_s": patience_low_s,
             "patience_high_s": patience_high_s,
             "embedding_spread": embedding_spread,
+            "start_hour_utc": table.start_hour_utc,
         }
         return cls(
             count=jnp.asarray(place.count, jnp.int32),
