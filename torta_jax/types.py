@@ -40,8 +40,7 @@ class Drop(enum.IntEnum):
     FAILURE = 2  # was running when its region failed, and running tasks are lost
 
 
-@struct.dataclass
-class Cluster:
+class Cluster(struct.PyTreeNode):
     """What stands still: regions, the network between them, servers, electricity prices.
 
     Padded servers have no lane. Speeds are relative to the reference GPU (A100).
@@ -76,8 +75,7 @@ class Cluster:
         return self.latency_s.shape[-1]
 
 
-@struct.dataclass
-class Tasks:
+class Tasks(struct.PyTreeNode):
     """The arrivals of one slot, in order of arrival; rows beyond the last task are masked."""
 
     mask: jax.Array  # [N] bool
@@ -93,8 +91,7 @@ class Tasks:
     overflow: jax.Array  # [R, 3] int32 tasks beyond the padding, by origin and kind
 
 
-@struct.dataclass
-class Scenario:
+class Scenario(struct.PyTreeNode):
     """What happens to the world, whatever the policy: one row per slot."""
 
     rate_factor: jax.Array  # [T, R] multiplies the arrival rate (surge)

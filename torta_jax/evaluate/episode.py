@@ -7,8 +7,7 @@ from jax.typing import ArrayLike
 from torta_jax.sim import metrics
 
 
-@struct.dataclass
-class Episode:
+class Episode(struct.PyTreeNode):
     """One policy, one world, every seed. NumPy arrays, n seeds, T slots, R regions."""
 
     slots: metrics.SlotMetrics  # [n, T]; dropped [n, T, 3]

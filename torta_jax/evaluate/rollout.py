@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ def evaluate(
     }
 
 
-def numbers(tree):
+def numbers(tree: Any) -> Any:
     """The tree with Python and NumPy numbers as arrays of JAX's default types, so that equal shapes share a compile."""
 
     def array(leaf):
@@ -100,8 +101,13 @@ def prepare(cluster, workload, scenario, keys, num_slots: int, slot_s) -> World:
     return jax.vmap(make, out_axes=WORLD_AXES)(keys)
 
 
-WORLD_AXES = World(cluster=None, workload=None, scenario=None, prepared=0, key=0)
-WORLD_SPECS = World(cluster=P(), workload=P(), scenario=P(), prepared=P(DEVICES), key=P(DEVICES))
+def _world_of(shared: Any, own: Any) -> World:
+    """What holds for the parts of a world that a batch shares, and for those that each key has for itself."""
+    return World(cluster=shared, workload=shared, scenario=shared, prepared=own, key=own)
+
+
+WORLD_AXES = _world_of(None, 0)
+WORLD_SPECS = _world_of(P(), P(DEVICES))
 
 
 def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
@@ -124,7 +130,7 @@ def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, p
 
 
 def chunks(num_slots: int) -> list[int]:
-    """Lengths of the calls: equal ones, one compile; a number of slots without a good divisor has a shorter last one."""
+    """Lengths of the calls: equal ones, one compile; without a good divisor the last one is shorter."""
     longest = min(num_slots, LONGEST_CHUNK)
     even = max(size for size in range(1, longest + 1) if num_slots % size == 0)
     if even >= longest / 4:

@@ -20,8 +20,7 @@ UNKNOWN_LOAD = 0.5
 """Share of a region's capacity that its own users are taken to need before anything was observed."""
 
 
-@struct.dataclass
-class Transport:
+class Transport(struct.PyTreeNode):
     """How the routing matrix is made."""
 
     plan: int = 0  # index into PLANS
@@ -32,8 +31,7 @@ class Transport:
     smoothing: float = 0.0  # lambda_1 of Eq 3: A = (P* + lambda_1·A_prev) / (1 + lambda_1)
 
 
-@struct.dataclass
-class Forecast:
+class Forecast(struct.PyTreeNode):
     """Damped Holt smoothing of the arrivals per origin; level 1 and trend 0 give the last count."""
 
     level: float = 1.0  # weight of the newest count in the level
@@ -42,16 +40,14 @@ class Forecast:
     horizon: float = 0.0  # slots ahead to be ready for, at least the cold start
 
 
-@struct.dataclass
-class Outlook:
+class Outlook(struct.PyTreeNode):
     """The policy's state: level and trend of arrivals per origin, in tasks per slot."""
 
     level: jax.Array  # [R]
     trend: jax.Array  # [R]
 
 
-@struct.dataclass
-class Rules:
+class Rules(struct.PyTreeNode):
     """A `Scheduler` whose every choice is a number."""
 
     transport: Transport = Transport()

@@ -6,8 +6,8 @@ from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
 EQ_7 = Weights(hardware=0.2, load=1.0, model_locality=0.03, embedding_locality=0.003)
-"""Eq 7, tuned by `experiments.tune`. Eq 10 is not normalised: with (0.3, 1, 0.3, 0.3) it outweighs the load, tasks queue
-for the server that knows their model, and waits reach 27 s."""
+"""Eq 7, tuned by `experiments.tune`. Eq 10 is not normalised: with (0.3, 1, 0.3, 0.3) it outweighs the load, tasks
+queue for the server that knows their model, and waits reach 27 s."""
 
 
 def torta_paper() -> Rules:

@@ -20,8 +20,7 @@ KEPT = -1
 """Mark of a task that was not dropped in this slot."""
 
 
-@struct.dataclass
-class Totals:
+class Totals(struct.PyTreeNode):
     """Exact counts over an episode."""
 
     histogram: jax.Array  # [4, NUM_BINS] int32, completed tasks by time, in the order of metrics.TIMES
@@ -78,8 +77,7 @@ def add(totals: Totals, arrived, counts, outcome, times: dict[str, jax.Array]) -
     )
 
 
-@struct.dataclass
-class Effort:
+class Effort(struct.PyTreeNode):
     """Operational overhead of a slot: counts and seconds of loads, migrations and starts."""
 
     model_loads: jax.Array

@@ -8,8 +8,7 @@ from torta_jax.sim.state import NEVER_S, Servers
 from torta_jax.types import Cluster
 
 
-@struct.dataclass
-class ActivationRule:
+class ActivationRule(struct.PyTreeNode):
     """Numbers of a policy's autoscaler."""
 
     sigma: float = 1.0  # safety of Eq 6, in standard deviations of a Poisson count

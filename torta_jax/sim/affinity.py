@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 
-@struct.dataclass
-class Offer:
+class Offer(struct.PyTreeNode):
     """What every server of every region offers the one task its region is deciding on.
 
     Times are exact: a server that takes the task now starts and finishes it as said, unless its region fails.
@@ -26,8 +25,7 @@ class Offer:
     turn: jax.Array  # [R, S] int32, 0 for the server whose turn it is, then 1, 2, …
 
 
-@struct.dataclass
-class Weights:
+class Weights(struct.PyTreeNode):
     """A score linear in what servers offer; the highest wins. Eq 7 is `hardware`, `load` and the locality pair."""
 
     hardware: float = 0.0

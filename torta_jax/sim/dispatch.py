@@ -11,8 +11,7 @@ FULL = 1e6
 """Added to the cost of a region without room."""
 
 
-@struct.dataclass
-class Rule:
+class Rule(struct.PyTreeNode):
     """What a policy does with a task after the routing matrix has named its first choice.
 
     The load of a region is its outstanding tasks per switched-on lane, as a balancer that probes its replicas
@@ -28,8 +27,7 @@ class Rule:
     reroute: bool = False  # buffered tasks are routed anew in each slot
 
 
-@struct.dataclass
-class RegionLoad:
+class RegionLoad(struct.PyTreeNode):
     """Outstanding tasks and the lanes that work on them, per region [R]."""
 
     outstanding: jax.Array
@@ -48,11 +46,12 @@ def live_matrix(matrix: jax.Array, alive: jax.Array) -> jax.Array:
 def first_choice(matrix: jax.Array, rule: Rule, source: jax.Array, draw: jax.Array, turn: jax.Array) -> jax.Array:
     """[P] region drawn from the row of each task's source [P], by its own uniform `draw` [P].
 
-    Cyclic rules replace the draw by equal steps (`turn` [P] counts the decisions), which visits the regions of an
-    even row one after the other.
+    Cyclic rules replace the draw by equal steps (`turn` [P] counts the decisions), which visits the live regions of
+    an even row one after the other.
     """
     regions = matrix.shape[-1]
-    even = (turn % regions + 0.5) / regions
+    steps = jnp.maximum((matrix > 0).sum(axis=-1), 1)[source]
+    even = (turn % steps + 0.5) / steps
     draw = jnp.where(rule.cyclic, even.astype(draw.dtype), draw)
     edges = jnp.cumsum(matrix, axis=-1)
     edges = edges / edges[:, -1:]

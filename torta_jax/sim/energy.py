@@ -11,8 +11,7 @@ from torta_jax.types import Cluster
 J_PER_KWH = 3.6e6
 
 
-@struct.dataclass
-class Usage:
+class Usage(struct.PyTreeNode):
     """What the servers did in one slot, [R, S] each."""
 
     busy_s: jax.Array  # summed over lanes

@@ -19,8 +19,7 @@ from torta_jax.sim.state import Physics, State
 from torta_jax.types import Cluster, Scenario
 
 
-@struct.dataclass
-class Objective:
+class Objective(struct.PyTreeNode):
     """Eq 1 per task, in seconds: what the reward charges for."""
 
     power_s_per_usd: float = 15_000.0  # 15 s per thousandth of a dollar
@@ -39,8 +38,7 @@ class Objective:
         return seconds / jnp.maximum(metrics.arrived, 1) + self.switching_weight * metrics.switching_cost
 
 
-@struct.dataclass
-class EnvParams:
+class EnvParams(struct.PyTreeNode):
     """The world, the policy below the routing matrix, and the objective."""
 
     cluster: Cluster
@@ -51,8 +49,7 @@ class EnvParams:
     objective: Objective = Objective()
 
 
-@struct.dataclass
-class EnvState:
+class EnvState(struct.PyTreeNode):
     """An episode under way."""
 
     world: World

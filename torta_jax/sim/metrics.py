@@ -16,8 +16,7 @@ BIN_EDGES_S = np.append(np.sinh(_STEP * np.arange(NUM_BINS)), np.inf)
 """[NUM_BINS + 1] edges in seconds: 0.02 s apart near zero, 1.9 % apart far from it; the last bin is open."""
 
 
-@struct.dataclass
-class SlotMetrics:
+class SlotMetrics(struct.PyTreeNode):
     """One slot of one cluster. Counts are int32 and exact; times are sums over tasks completed in the slot."""
 
     arrived: jax.Array  # tasks that entered during the slot

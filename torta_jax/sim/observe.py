@@ -12,8 +12,7 @@ PER_S = 1024
 """Resolution of measured lane times: they are added up as whole numbers of 1/1024 s."""
 
 
-@struct.dataclass
-class Observation:
+class Observation(struct.PyTreeNode):
     """What a policy knows at the start of slot t: the world up to the end of slot t-1, and the clock."""
 
     slot: jax.Array  # [] int32

@@ -18,8 +18,7 @@ UNDECIDED = -2
 """`Batch.forced` of a task whose server the policy chooses."""
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """The tasks each region decides on, in the order it does; the arrays of `task` have no leading axis."""
 
     mask: jax.Array  # [M, R] bool
@@ -34,8 +33,7 @@ class Batch:
     forced: jax.Array  # [M, R] int32: the server, -1 for none, UNDECIDED where the policy chooses
 
 
-@struct.dataclass
-class Commitment:
+class Commitment(struct.PyTreeNode):
     """Where and when each task of a batch will run; server -1 where it stays buffered."""
 
     server: jax.Array  # [M, R] int32
@@ -44,8 +42,7 @@ class Commitment:
     loading_s: jax.Array  # [M, R]
 
 
-@struct.dataclass
-class Fleet:
+class Fleet(struct.PyTreeNode):
     """What does not change within a slot."""
 
     cluster: Cluster

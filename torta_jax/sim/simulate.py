@@ -1,18 +1,18 @@
 """A whole experiment as one compiled scan over slots."""
 
+from typing import Any
+
 import jax
 from flax import struct
 from jax import lax
 
 from torta_jax.sim.account import Totals
-from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.slot import World, make_world, reset, run_slot
 from torta_jax.sim.state import Physics, State
 from torta_jax.types import Cluster, Scenario
 
 
-@struct.dataclass
-class Run:
+class Run(struct.PyTreeNode):
     """An experiment so far."""
 
     state: State
@@ -24,7 +24,9 @@ def start(world: World, physics: Physics, scheduler) -> Run:
     return Run(*reset(world, physics, scheduler))
 
 
-def advance(world: World, physics: Physics, scheduler, run: Run, num_slots: int, axis_name=None, keep=None):
+def advance(
+    world: World, physics: Physics, scheduler, run: Run, num_slots: int, axis_name=None, keep=None
+) -> tuple[Run, Any]:
     """Run `num_slots` further slots.
 
     Args:
@@ -51,7 +53,7 @@ def simulate(
     scenario: Scenario,
     physics: Physics | None = None,
     keep=None,
-) -> tuple[Run, SlotMetrics]:
+):
     """Simulate one cluster from an empty start to the end of its scenario.
 
     Pure: jit it, vmap it over clusters, workloads, schedulers or keys.
@@ -61,7 +63,7 @@ def simulate(
         scenario: its number of slots T is the length of the experiment.
 
     Returns:
-        The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays.
+        The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays; with `keep` as in `advance`.
     """
     physics = physics or Physics()
     num_slots = scenario.alive.shape[0]

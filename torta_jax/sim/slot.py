@@ -1,6 +1,6 @@
 """One slot of a cluster: arrivals and failures, macro, dispatch, micro, accounts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,13 @@ from torta_jax.sim.sums import total_of_all
 from torta_jax.types import Cluster, Drop, Phase, Scenario, Tasks
 
 
-@struct.dataclass
-class World:
+class World(struct.PyTreeNode):
     """Everything a policy cannot change."""
 
     cluster: Cluster
-    workload: object
+    workload: Any  # a workload.Workload
     scenario: Scenario
-    prepared: object  # the workload's own, made once from the key
+    prepared: Any  # the workload's own, made once from the key
     key: jax.Array
 
 

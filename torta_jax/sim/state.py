@@ -1,5 +1,7 @@
 """What a simulated cluster remembers from slot to slot, and the numbers its physics runs on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -16,8 +18,7 @@ FAR_S = 1e9
 """Later than anything that happens."""
 
 
-@struct.dataclass
-class Physics:
+class Physics(struct.PyTreeNode):
     """Numbers (traced, so a sweep over them is one `vmap`) and sizes (static) of the slot physics."""
 
     slot_s: float = 45.0
@@ -46,8 +47,7 @@ def _padded(rows: float) -> int:
     return max(64, 32 * -(-int(rows) // 32))
 
 
-@struct.dataclass
-class Pool:
+class Pool(struct.PyTreeNode):
     """The tasks in a cluster, in order of arrival. Times count from the start of the current slot."""
 
     phase: jax.Array  # [P] int32, types.Phase
@@ -76,8 +76,7 @@ class Pool:
         return self.replace(**{name: getattr(self, name) - by_s for name in names})
 
 
-@struct.dataclass
-class Servers:
+class Servers(struct.PyTreeNode):
     """The servers' state. Off: not active and idle; draining: not active and busy; warming: warm later."""
 
     active: jax.Array  # [R, S] bool, takes tasks once warm
@@ -102,8 +101,7 @@ class Servers:
         return self.replace(heat=self.heat * fade, recent=self.recent * fade, prefix=self.prefix * fade)
 
 
-@struct.dataclass
-class Observed:
+class Observed(struct.PyTreeNode):
     """Statistics of the past that policies may see."""
 
     arrivals: jax.Array  # [R] by origin, last slot
@@ -113,8 +111,7 @@ class Observed:
     cooling_s: jax.Array  # [R] since a region last needed all the servers it has on
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything a cluster carries from slot to slot; `policy` is the scheduler's own."""
 
     slot: jax.Array  # [] int32
@@ -124,7 +121,7 @@ class State:
     alive: jax.Array  # [R] bool
     matrix: jax.Array  # [R, R] routing asked for in the last slot
     dispatched: jax.Array  # [] int32, routing decisions so far (round robin)
-    policy: object
+    policy: Any
 
 
 def empty_pool(rows: int, embedding_dim: int) -> Pool:

@@ -21,8 +21,7 @@ PLAIN_ITERS = 10
 """Iterations before over-relaxation, which can diverge from a cold start."""
 
 
-@struct.dataclass
-class TransportPlan:
+class TransportPlan(struct.PyTreeNode):
     """A plan and its certificate."""
 
     routing: jax.Array  # [R, R] row-stochastic share of each origin's tasks per destination

@@ -45,8 +45,7 @@ RANGES = {
 """Allowed values of every number of `Synthetic`, ends included (infinity never); whole where the ends are."""
 
 
-@struct.dataclass
-class Prepared:
+class Prepared(struct.PyTreeNode):
     """What a slot of a synthetic workload needs."""
 
     rate: jax.Array  # [T, R] expected tasks per slot, noise and surges included
@@ -55,8 +54,7 @@ class Prepared:
     slot_s: jax.Array
 
 
-@struct.dataclass
-class Synthetic:
+class Synthetic(struct.PyTreeNode):
     """Poisson arrivals that follow the sun. Build it with `Synthetic.create`, which checks every number.
 
     The rate of region r in slot t is

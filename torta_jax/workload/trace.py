@@ -30,16 +30,14 @@ PROMPT_RATIO = 4.0
 ANY = -1  # a region or model that the trace does not name
 
 
-@struct.dataclass
-class Prepared:
+class Prepared(struct.PyTreeNode):
     """What a slot of a replay needs beside the trace itself."""
 
     cumulative_share: jax.Array  # [R] of the demand, for requests without a region
     topic: jax.Array  # [K, R, E] unit vectors
 
 
-@struct.dataclass
-class Trace:
+class Trace(struct.PyTreeNode):
     """A trace in slots. Build it with `Trace.from_table`.
 
     The trace is shared by a whole batch of clusters; what it does not say (region, model, patience) is drawn
