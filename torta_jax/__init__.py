@@ -9,6 +9,16 @@
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torta_jax import cluster, schedulers, workload
+    from torta_jax.errors import InputError
+    from torta_jax.sim.env import Env, EnvParams, Objective
+    from torta_jax.sim.simulate import simulate
+    from torta_jax.sim.state import Physics
+    from torta_jax.solvers import sinkhorn
+    from torta_jax.types import KINDS, Cluster, Drop, Phase, Scenario, Status, Tasks
 
 _MODULES = {name: f"torta_jax.{name}" for name in ("cluster", "schedulers", "workload")}
 _MODULES["sinkhorn"] = "torta_jax.solvers.sinkhorn"
@@ -23,7 +33,7 @@ _HOME = {
 }
 """Where each public name lives. It is imported at its first use: `torta --help` needs no JAX."""
 
-__all__ = [  # noqa: F822
+__all__ = [
     "KINDS",
     "Cluster",
     "Drop",

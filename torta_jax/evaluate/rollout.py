@@ -65,20 +65,19 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
-    physics = physics or Physics().sized(cluster, workload.max_tasks)
-    physics = numbers(physics.replace(information=information))
+    sized = physics or Physics().sized(cluster, workload.max_tasks)
+    sized = numbers(sized.replace(information=information))
     devices = jax.local_devices()[: -(-len(seeds) // LEAST_PER_DEVICE)]
     rows = max(LEAST_PER_DEVICE, -(-len(seeds) // len(devices))) * len(devices)
     padded = list(seeds) + [seeds[-1]] * (rows - len(seeds))
     keys = world_keys(padded, stream)
-    world = prepare(numbers(cluster), numbers(workload), numbers(scenario), keys, num_slots, physics.slot_s)
+    world = prepare(numbers(cluster), numbers(workload), numbers(scenario), keys, num_slots, sized.slot_s)
     mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))
-    return {
-        name: run_policy(world, physics, numbers(policy), num_slots, mesh, len(seeds), partial(progress, name))
-        if progress
-        else run_policy(world, physics, numbers(policy), num_slots, mesh, len(seeds))
-        for name, policy in policies.items()
-    }
+    episodes = {}
+    for name, policy in policies.items():
+        report = partial(progress, name) if progress else None
+        episodes[name] = run_policy(world, sized, numbers(policy), num_slots, mesh, len(seeds), report)
+    return episodes
 
 
 def numbers(tree: Any) -> Any:
