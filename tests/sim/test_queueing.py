@@ -8,43 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.references.clusters import reference_cluster
 from tests.references.queues import erlang_c, mean_wait_mg1, mean_wait_mmc
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.service import UNDECIDED, Batch, Fleet, serve
 from torta_jax.sim.state import Physics, initial_state
-from torta_jax.types import Cluster
 
 REPLICAS = 4096
 ROWS = 50  # customers per call of `serve`, after which the clock's zero moves as it does from slot to slot
 CONFIDENCE, HALF_WIDTH = 0.999, 0.01
 SHORT_S, LONG_S, SHORT_SHARE = 0.5, 3.0, 0.8  # the two services of M/G/1
 POLICY = Rules(weights=Weights(wait=1.0), max_wait_s=jnp.inf)
-
-
-def cluster_of(servers: int, lanes: int) -> Cluster:
-    """One region of reference GPUs."""
-    one, zero = jnp.ones((1, servers)), jnp.zeros((1, servers))
-    return Cluster(
-        latency_s=jnp.zeros((1, 1)),
-        bandwidth_gbps=jnp.full((1, 1), jnp.inf),
-        price_usd_per_kwh=jnp.ones((1, 24)),
-        utc_offset_h=jnp.zeros(1),
-        demand_share=jnp.ones(1),
-        gpu=jnp.zeros((1, servers), jnp.int32),
-        lane_mask=jnp.ones((1, lanes, servers), bool),
-        prefill_speed=one,
-        decode_speed=one,
-        kind_match=jnp.ones((3, 1, servers)),
-        memory_gb=80 * one,
-        warmup_s=zero,
-        switch_s=zero,
-        migrate_out_s=zero,
-        migrate_in_s=zero,
-        idle_w=zero,
-        active_w=zero,
-        warming_w=zero,
-    )
 
 
 def draw_services(kind: str, key, shape):
@@ -63,7 +38,7 @@ MEAN_SQUARE = {"M": 2.0, "D": 1.0, "G": SHORT_SHARE * SHORT_S**2 + (1 - SHORT_SH
 def replicas(kind: str, servers: int, lanes: int, rate, warmup: int, blocks: int, key):
     """[REPLICAS, 5] per replica: mean wait, mean and mean square of services, the same of gaps."""
     physics = Physics()
-    fleet = Fleet(cluster_of(servers, lanes), jnp.ones(1), physics, jnp.ones(1))
+    fleet = Fleet(reference_cluster(1, servers, lanes), jnp.ones(1), physics, jnp.ones(1))
 
     def one(key):
         def block(index, carry):
@@ -159,7 +134,7 @@ def test_closed_forms_agree_with_published_values():
     assert mean_wait_mg1(0.8, 1.0, 2.0) == pytest.approx(mean_wait_mmc(1, 0.8, 1.0))
 
 
-@pytest.mark.slow  # 20 s
+@pytest.mark.slow  # half a minute
 def test_ciw_agrees_on_three_lanes():
     ciw = pytest.importorskip("ciw")
     kind, servers, lanes = QUEUES["M/M/3 on lanes"]
@@ -177,5 +152,5 @@ def test_ciw_agrees_on_three_lanes():
         waits.append(np.mean([r.waiting_time for r in simulation.get_all_records() if r.arrival_date > length / 10]))
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, runs - 1) * np.std(waits, ddof=1) / np.sqrt(runs)
     mean, our_half = simulated_wait(kind, servers, lanes, rho, 10_000_000)
-    assert half < 0.1 * mean
+    assert half < 0.15 * mean
     assert abs(mean - np.mean(waits)) <= np.hypot(half, our_half)
