@@ -11,8 +11,12 @@ def reactive_ot() -> Rules:
 
 
 def reactive_hysteresis() -> Rules:
-    """`reactive_ot` with smoothed demand and a cool-down: what plain engineering gains without foresight."""
+    """`reactive_ot` with smoothed demand, headroom and a cool-down: what engineering gains without foresight.
+
+    Tuned by `experiments.tune` with the same budget and objective as `torta`.
+    """
     return reactive_ot().replace(
-        forecast=Forecast(level=0.3),
-        activation=ActivationRule(cooldown_s=180.0),
+        weights=EQ_7.replace(hardware=0.7, model_locality=0.1, embedding_locality=0.05),
+        forecast=Forecast(level=0.86),
+        activation=ActivationRule(sigma=2.0, utilisation=0.6, cooldown_s=464.0),
     )
