@@ -1,0 +1,70 @@
+"""Where the gain of `torta` comes from: each part replaced by a baseline's, one at a time, on the default world.
+
+python -m experiments.ablation
+"""
+
+from dataclasses import dataclass
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from torta_jax import cluster as clusters
+from torta_jax import schedulers
+from torta_jax.evaluate.compare import paired
+from torta_jax.evaluate.episode import measures
+from torta_jax.evaluate.rollout import evaluate
+from torta_jax.schedulers.torta import EQ_7
+from torta_jax.sim.dispatch import Rule
+from torta_jax.workload import Synthetic
+from torta_jax.workload.scenario import calm
+
+COLUMNS = {"response_s": "response s", "power_cost_usd": "cost $", "overhead_s_per_task": "overhead s/task"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    seeds: int = 16
+    slots: int = 480
+
+
+def variants() -> dict[str, schedulers.Rules]:
+    """`torta` first, then without one of its parts."""
+    torta, skylb = schedulers.torta(), schedulers.skylb()
+    return {
+        "torta": torta,
+        "price ignored": torta.replace(transport=torta.transport.replace(price_weight=0.0)),
+        "no smoothing of the matrix": torta.replace(transport=torta.transport.replace(smoothing=0.0)),
+        "no overflow of full regions": torta.replace(rule=Rule()),
+        "Eq 7 instead of earliest finish": torta.replace(weights=EQ_7),
+        "scaling on the last count, no headroom": torta.replace(forecast=skylb.forecast, activation=skylb.activation),
+        "demand not smoothed": torta.replace(forecast=skylb.forecast),
+    }
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    cluster = clusters.build("abilene")
+    scenario = calm(options.slots, cluster.num_regions)
+    progress = Console(stderr=True)
+    episodes = evaluate(
+        cluster,
+        Synthetic.create(),
+        scenario,
+        variants(),
+        options.seeds,
+        options.slots,
+        progress=lambda name, done, slots: progress.print(f"{name}: {done} of {slots} slots", highlight=False),
+    )
+    differences = paired({name: measures(episode) for name, episode in episodes.items()}, "torta")
+    table = Table("without", *COLUMNS.values(), title="Difference against torta, 95 % bootstrap intervals")
+    for name, metrics in differences.items():
+        cells = (metrics[metric] for metric in COLUMNS)
+        table.add_row(name, *(f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for c in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
