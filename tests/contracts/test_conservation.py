@@ -59,7 +59,7 @@ def test_every_task_is_accounted_for_whatever_the_policy():
     assert min(seen.values()) > CHUNK / 10, f"something hardly ever happened: {seen}"
 
 
-@pytest.mark.slow  # 100,000 scenarios
+@pytest.mark.slow  # 100,000 scenarios, about three minutes
 @pytest.mark.parametrize("information", ["online", "slot"])
 @pytest.mark.parametrize("size", [ROOMY, TIGHT], ids=["roomy", "tight"])
 def test_every_task_is_accounted_for_in_a_hundred_thousand_scenarios(size, information):

@@ -138,10 +138,12 @@ class Fleet:
 
     def _interrupt(self, region, index):
         server = self.servers[region][index]
-        hit = [task for task in self.tasks if task.job and task.job.lane in server.lanes and task.outcome != BUFFERED]
-        for task in hit:
-            if task.job.start < self.now:
-                done = max(self.now - task.job.start - task.job.loading, 0.0) / task.job.compute
+        for task in self.tasks:
+            job = task.job
+            if job is None or job.lane not in server.lanes:
+                continue
+            if job.start < self.now:
+                done = max(self.now - job.start - job.loading, 0.0) / job.compute
                 task.prefill, task.decode = task.prefill * (1 - done), task.decode * (1 - done)
                 task.ready = self.now + self.hardware["migrate_out_s"][region][index]
                 task.started = True
@@ -221,7 +223,7 @@ class Fleet:
     def _run_events(self, until):
         while self.events and self.events[0][0] <= until:
             time, _, kind, lane, job = heapq.heappop(self.events)
-            if kind == "finish" and lane.current is job:
+            if kind == "finish" and job and lane.current is job:
                 job.finish = time
                 lane.current = None
             if lane.current is None and lane.queue and lane.queue[0].ready <= time:

@@ -1,6 +1,6 @@
 """Random small worlds, and the policies that act in them, in batches for `vmap`."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +44,14 @@ def named_policies(count: int) -> Rules:
 
 def random_policy(key: jax.Array) -> Rules:
     """A policy with every number drawn at random, sensible or not."""
-    u = iter(jax.random.uniform(key, (40,)))
+    u: Any = iter(jax.random.uniform(key, (40,)))
 
-    def often_infinite(x):
+    def often_infinite(x) -> Any:
         return jnp.where(next(u) < 0.4, jnp.inf, x)
 
     return Rules(
         transport=Transport(
-            plan=jnp.floor(next(u) * len(PLANS)),
+            plan=next(u) * len(PLANS) // 1,
             price_weight=next(u),
             latency_weight=next(u),
             epsilon=0.02 + next(u),

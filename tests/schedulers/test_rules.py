@@ -1,5 +1,7 @@
 """Policies: what they forecast, where they send, and what they may know."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +120,7 @@ def test_servers_follow_the_plan_or_without_one_where_tasks_were_last_sent():
 
 def test_the_score_is_the_weighted_sum_of_the_offer():
     rng = np.random.default_rng(1)
-    values = {name: rng.uniform(0, 2, (1, 3)) for name in Offer.__dataclass_fields__}
+    values: dict[str, Any] = {name: rng.uniform(0, 2, (1, 3)) for name in Offer.__dataclass_fields__}
     values |= {"resident": values["resident"] > 1, "turn": np.array([[0, 1, 2]]), "wait_s": np.array([[0.0, 0.4, 2.0]])}
     o = Offer(**{name: jnp.asarray(value) for name, value in values.items()})
     w = Weights(*np.arange(1.0, 12.0))

@@ -124,10 +124,10 @@ def test_event_simulation_gives_the_same_start_and_finish_of_every_task(informat
     assert min(seen.values()) > 0, f"something never happened: {seen}"
 
 
-@pytest.mark.slow  # 1,000 fleets, about 6 minutes
+@pytest.mark.slow  # 1,000 fleets, about five minutes
 @pytest.mark.parametrize("information", INFORMATION)
 @pytest.mark.parametrize(("size", "fleets"), [(AMPLE, 168), (TIGHT, 168), (TALL, 168)])
 def test_event_simulation_agrees_on_a_thousand_fleets(size, fleets, information):
     seen = check(size._replace(information=information), seed=2, fleets=fleets)
     assert seen["completed"] > 10 * fleets
-    assert (seen["overflow"] > 0) == (size is not AMPLE)
+    assert min(seen.values()) > fleets / 10, f"something hardly ever happened: {seen}"

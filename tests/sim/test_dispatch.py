@@ -27,7 +27,7 @@ def test_first_choice_is_the_inverse_of_the_cumulative_row():
 
 
 def test_a_region_with_share_zero_is_never_chosen():
-    draw = np.float32([0.0, 0.5, np.nextafter(np.float32(1), np.float32(0))])
+    draw = np.array([0.0, 0.5, np.nextafter(np.float32(1), np.float32(0))], np.float32)
     assert (choose(MATRIX, np.ones(3, int), draw) == 1).all()
     assert (choose(MATRIX, np.full(3, 2), draw) == [0, 2, 2]).all()
 

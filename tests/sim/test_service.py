@@ -13,7 +13,17 @@ from torta_jax.sim.state import RESIDENT_S, Physics, initial_state
 MODEL_GB = (30.0, 30.0, 30.0)  # two of them fit
 
 
-def run(ready, model, *, cluster=None, servers=None, started=False, embedding=None, forced=UNDECIDED, decode=10.0):
+def run(
+    ready,
+    model,
+    *,
+    cluster=None,
+    servers=None,
+    started=False,
+    embedding=None,
+    forced: int | list = UNDECIDED,
+    decode: float | list = 10.0,
+):
     """Serve tasks of 2 s prefill and 10 s decode on one region's servers; returns servers and commitments."""
     cluster = reference_cluster(1, 1).replace(switch_s=jnp.full((1, 1), 20.0)) if cluster is None else cluster
     physics = Physics(carry_tasks=1, prefix_gain=0.5)

@@ -33,7 +33,7 @@ def linear_program(cost, demand, capacity, *, equal=False, buffer=None):
     if equal:
         both = np.append(demand, capacity)
         result = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=both, method="highs")
-        return result.fun, result.x.reshape(n, width), None
+        return result.fun, result.x.reshape(n, width), np.full(n, np.nan)
     result = linprog(cost.ravel(), A_eq=rows, b_eq=demand, A_ub=columns, b_ub=capacity, method="highs")
     return result.fun, result.x.reshape(n, width), -result.ineqlin.marginals[:n]
 
