@@ -41,6 +41,7 @@ def measure(policy: str, batch: int, num_slots: int) -> dict[str, float]:
     lowered = rollout.proceed.lower(world, physics, rules, run, chunk, mesh)
     traced = time.perf_counter()
     memory = lowered.compile().memory_analysis()  # of one device
+    assert memory is not None
     end = time.perf_counter()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {

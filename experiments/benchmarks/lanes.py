@@ -61,16 +61,14 @@ Fleet = list[list[Server]]
 
 def fleet(cluster: Cluster) -> Fleet:
     """The cluster's servers, all on, idle and without a model."""
-    speeds = [np.asarray(fact, float) for fact in (cluster.prefill_speed, cluster.decode_speed)]
-    limits = [np.asarray(fact, float) for fact in (cluster.switch_s, cluster.memory_gb)]
-    match = np.asarray(cluster.kind_match, float)
-    return [
-        [
-            Server(*(fact[at].item() for fact in speeds), match[:, *at].tolist(), *(fact[at].item() for fact in limits))
-            for at in ((region, server) for server in np.flatnonzero(row))
-        ]
-        for region, row in enumerate(np.asarray(cluster.server_mask))
-    ]
+    names = ("prefill_speed", "decode_speed", "switch_s", "memory_gb")
+    facts = {name: np.asarray(getattr(cluster, name), float) for name in names}
+    match, mask = np.asarray(cluster.kind_match, float), np.asarray(cluster.server_mask)
+
+    def server(*at: int) -> Server:
+        return Server(**{name: fact[at].item() for name, fact in facts.items()}, match=match[:, *at].tolist())
+
+    return [[server(region, place) for place in np.flatnonzero(row).tolist()] for region, row in enumerate(mask)]
 
 
 def tasks(slots: Tasks, slot_s: float) -> list[Task]:

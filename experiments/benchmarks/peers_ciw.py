@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import ciw
 import numpy as np
+from ciw.dists import Sequential
 
 from experiments.benchmarks.lanes import Fleet, Task
 
@@ -27,13 +28,13 @@ def run(servers: Fleet, arrivals: list[Task], model_gb: Sequence[float]) -> list
     return [record.exit_date for record in records]
 
 
-def _gaps(tasks: list[Task]) -> ciw.dists.Sequential:
+def _gaps(tasks: list[Task]) -> Sequential:
     gaps = np.diff([task.arrival_s for task in tasks], prepend=0.0)
-    return ciw.dists.Sequential([*gaps.tolist(), float("inf")])
+    return Sequential([*gaps.tolist(), float("inf")])
 
 
-def _work(row, tasks: list[Task]) -> ciw.dists.Sequential:
+def _work(row, tasks: list[Task]) -> Sequential:
     prefill, decode = (np.mean([1 / getattr(s, f"{name}_speed") for s in row]) for name in ("prefill", "decode"))
     match = np.mean([1 / np.asarray(server.match) for server in row], axis=0)
     work = [float((t.prefill_s * prefill + t.decode_s * decode) * match[t.kind]) for t in tasks]
-    return ciw.dists.Sequential(work or [0.0])
+    return Sequential(work or [0.0])
