@@ -92,7 +92,7 @@ def test_a_dead_region_starts_nothing():
 
 
 @pytest.mark.parametrize("wanted", [-3, 99])
-def test_targets_beyond_the_fleet_are_cut(wanted):
+def test_targets_are_cut_to_the_fleet_and_to_one_server(wanted):
     cluster, servers = region(on=2)
     after, _, _ = move(cluster, ActivationRule(), servers, wanted, cooling_s=1.0)
-    assert after.active.sum() == (0 if wanted < 0 else 4)
+    assert after.active.sum() == (1 if wanted < 0 else 4)

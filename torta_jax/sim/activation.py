@@ -52,7 +52,8 @@ def switch(cluster: Cluster, rule: ActivationRule, servers: Servers, wanted, ali
     Returns the servers, the cold starts [R, S] bool and the cool-down clock [R].
     """
     mask = cluster.server_mask & alive[:, None]
-    wanted = jnp.clip(wanted, 0, mask.sum(axis=-1))
+    # One server at least: a region without any gets no task from load-driven rules, so no demand, and never returns.
+    wanted = jnp.clip(wanted, jnp.minimum(1, mask.sum(axis=-1)), mask.sum(axis=-1))
     on = (servers.active & mask).sum(axis=-1)
     cooling_s = jnp.where(wanted >= on, 0.0, cooling_s + slot_s)
     more = jnp.clip(wanted - on, 0, rule.max_starts)

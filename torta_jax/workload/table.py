@@ -43,13 +43,13 @@ class TraceTable:
 
     source: str  # where they come from, for messages
     time_s: np.ndarray  # [n] float64, seconds since the first request
-    start_hour_utc: float  # hour of the day of the first request; times in seconds count from midnight
     input_tokens: np.ndarray  # [n] int64
     output_tokens: np.ndarray  # [n] int64
     model: np.ndarray | None = None  # [n] int32 index into `models`
     region: np.ndarray | None = None  # [n] int32 index into `regions`
     models: tuple[str, ...] = ()  # the most frequent first
     regions: tuple[str, ...] = ()
+    start_hour_utc: float = 0.0  # hour of the day of the first request; times in seconds count from midnight
 
     def __len__(self) -> int:
         return len(self.time_s)
