@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torta_jax.cli import cache
+from torta_jax.cli import cache, cores
 from torta_jax.cli.options import Compare
 
 
@@ -15,6 +15,7 @@ def run(options: Compare) -> None:
         InputError: an option, a file or the output directory cannot be used; nothing was computed then.
     """
     cache.enable()
+    cores.use_all_cores()
     from torta_jax.cli import table, world
     from torta_jax.cli.progress import Steps
     from torta_jax.evaluate import rollout
