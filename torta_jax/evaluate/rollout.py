@@ -21,8 +21,9 @@ from torta_jax.types import Cluster, Scenario
 LONGEST_CHUNK = 60
 """Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
 
-LEAST_PER_DEVICE = 2
-"""Clusters: a batch of one compiles to other arithmetic, whose last bits differ from those of any larger batch."""
+CPU_BATCH = 8
+"""Clusters that a CPU device runs at once, always: XLA's arithmetic for another number differs in last bits, which now
+and then send a task elsewhere. An accelerator runs as many as there are."""
 
 BATCH = "clusters"
 DEVICES = "devices"
@@ -46,7 +47,7 @@ def evaluate(
     num_slots: int,
     *,
     physics: Physics | None = None,
-    information: str = "online",
+    information: str | None = None,
     stream: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Episode]:
@@ -56,6 +57,7 @@ def evaluate(
         scenario: of at least `num_slots` slots.
         policies: schedulers by name; those made of the same numbers share one compiled program.
         physics: default: room for this fleet and workload.
+        information: `online` or `slot`, instead of the physics' own.
         seeds: the seeds, or how many (0, 1, …).
 
     Raises:
@@ -66,17 +68,14 @@ def evaluate(
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
     sized = physics or Physics().sized(cluster, workload.max_tasks)
-    sized = numbers(sized.replace(information=information))
-    devices = jax.local_devices()[: -(-len(seeds) // LEAST_PER_DEVICE)]
-    rows = max(LEAST_PER_DEVICE, -(-len(seeds) // len(devices))) * len(devices)
-    padded = list(seeds) + [seeds[-1]] * (rows - len(seeds))
-    keys = world_keys(padded, stream)
-    world = prepare(numbers(cluster), numbers(workload), numbers(scenario), keys, num_slots, sized.slot_s)
-    mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))
+    sized = numbers(sized if information is None else sized.replace(information=information))
+    mesh, batches = spread(list(seeds))
+    things = numbers((cluster, workload, scenario))
+    worlds = [prepare(*things, world_keys(batch, stream), num_slots, sized.slot_s) for batch in batches]
     episodes = {}
     for name, policy in policies.items():
         report = partial(progress, name) if progress else None
-        episodes[name] = run_policy(world, sized, numbers(policy), num_slots, mesh, len(seeds), report)
+        episodes[name] = run_policy(worlds, sized, numbers(policy), num_slots, mesh, len(seeds), report)
     return episodes
 
 
@@ -109,23 +108,41 @@ WORLD_AXES = _world_of(None, 0)
 WORLD_SPECS = _world_of(P(), P(DEVICES))
 
 
-def run_policy(world, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
-    """The first `count` clusters of a batch under one policy."""
-    run, rows, done = begin(world, physics, policy, mesh), [], 0
-    for chunk in chunks(num_slots):
-        run, slots = proceed(world, physics, policy, run, chunk, mesh)
-        rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
-        done += chunk
-        if progress:
-            progress(done, num_slots)
-    slots = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:count], *rows)
-    totals = jax.tree.map(lambda x: np.asarray(x)[:count], run.totals)
+def spread(seeds: list[int]) -> tuple[Mesh, list[list[int]]]:
+    """The devices to use and the batches to run on them in turn, the last seed repeated to fill the last."""
+    devices = jax.local_devices()
+    per_device = CPU_BATCH if devices[0].platform == "cpu" else -(-len(seeds) // len(devices))
+    devices = devices[: -(-len(seeds) // per_device)]
+    size = per_device * len(devices)
+    padded = seeds + [seeds[-1]] * (-len(seeds) % size)
+    mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))
+    return mesh, [padded[first : first + size] for first in range(0, len(padded), size)]
+
+
+def run_policy(worlds, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
+    """The first `count` clusters of some batches of worlds under one policy."""
+    batches, done = [], 0
+    for world in worlds:
+        run, rows = begin(world, physics, policy, mesh), []
+        for chunk in chunks(num_slots):
+            run, slots = proceed(world, physics, policy, run, chunk, mesh)
+            rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
+            done += chunk
+            if progress:
+                progress(done // len(worlds), num_slots)
+        batches.append((joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)))
+    slots, totals = jax.tree.map(lambda x: x[:count], joined(batches, axis=0))
     return Episode(
         slots=slots,
         histogram=totals.histogram,
         arrived_by_origin=totals.arrived.sum(axis=-1),
         dropped_by_origin=totals.dropped.sum(axis=(1, 3)),
     )
+
+
+def joined(parts: list, axis: int):
+    """Trees of arrays as one, end to end."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
 
 
 def chunks(num_slots: int) -> list[int]:

@@ -21,17 +21,18 @@ def torta_paper() -> Rules:
 
 
 def torta() -> Rules:
-    """Capacity as an upper bound, a forecast over the cold start, hysteresis, earliest finish.
+    """Capacity as an upper bound, smoothed demand with headroom, a cool-down, earliest finish.
 
     The matrix names a task's region; if that is full when the task arrives, the nearest region with room takes it. The
-    numbers are those of `experiments.tune`, which finds no use for a trend in the forecast of this world.
+    numbers are those of `experiments.tune`. It found no use for a trend over the cold start in the calibrated world, so
+    the forecast is plain smoothing; `Forecast(trend=..., horizon=4)` looks ahead.
     """
     return Rules(
         transport=Transport(
             plan=PLANS.index("capacitated"), price_weight=0.92, latency_weight=0.11, utilisation=0.58, smoothing=3.8
         ),
         rule=Rule(keep_below=0.97, room_below=0.91),
-        forecast=Forecast(level=0.36, trend=0.0, damping=0.9, horizon=4.0),
+        forecast=Forecast(level=0.36),
         weights=Weights(wait=1.0, service=1.0),
         activation=ActivationRule(sigma=2.0, utilisation=0.6, cooldown_s=73.0),
     )

@@ -93,7 +93,7 @@ def effort(cluster: Cluster, before: Pool, pool: Pool, was_running, taken, cold)
 
     Args:
         before: the pool at the slot's start, with the servers tasks ran on.
-        was_running: [P] tasks of `before` that a failure interrupted.
+        was_running: [P] tasks of `before` that a failure interrupted and that are moved.
         taken: [P] tasks of `pool` given a lane in this slot.
         cold: [R, S] servers started.
     """

@@ -87,7 +87,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     counts = account.count_outcomes(pool, outcome, regions).at[DROPS + Drop.OVERFLOW].add(tasks.overflow)
     arrived = account.count_cells(pool, new, regions) + tasks.overflow
     times = account.task_times(pool, cluster)
-    work = account.effort(cluster, state.pool, pool, was_running, taken, cold)
+    work = account.effort(cluster, state.pool, pool, was_running & ~jnp.asarray(physics.lose_running), taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
     change = total_of_all((shares - state.observed.shares) ** 2)
     price = observation.price_usd_per_kwh
