@@ -43,6 +43,8 @@ def run(options: Compare) -> None:
     else:
         table.show(result, REFERENCE)
     _warn(episodes)
+    if store is not None and not options.quiet:
+        print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
 
 
 def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any]) -> None:

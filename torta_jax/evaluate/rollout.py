@@ -25,6 +25,9 @@ CPU_BATCH = 8
 """Clusters that a CPU device runs at once, always: XLA's arithmetic for another number differs in last bits, which now
 and then send a task elsewhere. An accelerator runs as many as there are."""
 
+WAITING_SLOTS = 4.0
+"""Slots of arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
+
 BATCH = "clusters"
 DEVICES = "devices"
 
@@ -67,7 +70,8 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
-    sized = physics or Physics().sized(cluster, workload.max_tasks)
+    stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
+    sized = physics or Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS if stressed else 0.5)
     sized = numbers(sized if information is None else sized.replace(information=information))
     mesh, batches = spread(list(seeds))
     things = numbers((cluster, workload, scenario))

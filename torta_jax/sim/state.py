@@ -31,14 +31,14 @@ class Physics(struct.PyTreeNode):
     carry_tasks: int = struct.field(pytree_node=False, default=448)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=192)  # tasks matched per region and slot
 
-    def sized(self, cluster: Cluster, max_tasks: int) -> "Physics":
+    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 0.5) -> "Physics":
         """The same physics with room for a fleet and `max_tasks` arrivals per slot.
 
-        Kept from slot to slot: what runs and queues on the lanes, and half a slot's arrivals. Matched per region: four
-        times its even share of the arrivals; more than that wait a slot.
+        Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
+        per region: four times its even share of the arrivals; more than that wait a slot.
         """
         lanes, regions = int(cluster.lane_mask.sum()), cluster.num_regions
-        carry, region = 1.25 * lanes + 0.5 * max_tasks, 4 * max_tasks / regions
+        carry, region = 1.25 * lanes + waiting_slots * max_tasks, 4 * max_tasks / regions
         return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
 
 
