@@ -18,6 +18,9 @@ from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOTS = 480
 OVERFLOW_PROBABILITY = 1e-6
+RECORDED: dict[str, Any] = {"speed_spread": 1.0, "mismatch": 1.0}
+"""Tokens of a trace take each GPU type the catalogue's time; the calibrated speeds belong to synthetic work."""
+
 EVENTS = {"surge": Surge, "failure": Failure, "price_shock": PriceShock}
 
 
@@ -43,16 +46,11 @@ def build(options: Compare) -> World:
     policies = _policies(options)
     network = _network(options)
     slot_s = float(Physics().slot_s)
-    cluster = clusters.build(
-        network,
-        scope=options.fleet_scope,
-        prices=options.prices,
-        latency=options.latency,
-        speed_spread=CALIBRATED.speed_spread,
-        mismatch=CALIBRATED.mismatch,
-        switch_factor=CALIBRATED.switch_factor,
-    )
     table = None if options.trace is None else read(options.trace)
+    speeds: dict[str, Any] = {} if table is None else RECORDED
+    cluster = clusters.build(
+        network, scope=options.fleet_scope, prices=options.prices, latency=options.latency, **speeds
+    )
     lasting = SLOTS if table is None else min(SLOTS, int(table.time_s[-1] // slot_s) + 1)
     num_slots = lasting if options.slots is None else options.slots
     scenario = _scenario(options, num_slots, network.nodes)
@@ -94,13 +92,7 @@ def _scenario(options: Compare, num_slots: int, regions) -> Scenario:
 def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots: int, slot_s: float) -> Synthetic:
     """Arrivals with room for the busiest slot of every seed; more room than the default only where needed."""
     assert options.load is not None
-    workload = Synthetic.create(
-        load=options.load,
-        work_low_s=CALIBRATED.work_low_s,
-        work_high_s=CALIBRATED.work_high_s,
-        zipf_exponent=CALIBRATED.zipf_exponent,
-        noise_sigma=CALIBRATED.noise_sigma,
-    )
+    workload = Synthetic.create(load=options.load)
 
     @jax.jit
     @jax.vmap
