@@ -12,7 +12,7 @@ help: ## Show this list
 setup: $(READY) ## Prepare .venv with the torta command in it
 
 demo: setup ## Compare every policy on Abilene; table here, figures and data in results/demo
-	.venv/bin/torta compare --out results/demo
+	.venv/bin/torta compare --out results/demo --overwrite
 
 test: setup ## Quick tests
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile

@@ -14,7 +14,6 @@ from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
 from torta_jax.evaluate.episode import measures
 from torta_jax.evaluate.rollout import evaluate
-from torta_jax.schedulers.torta import EQ_7
 from torta_jax.sim.dispatch import Rule
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
@@ -32,13 +31,13 @@ class Options:
 
 def variants() -> dict[str, schedulers.Rules]:
     """`torta` first, then without one of its parts."""
-    torta, skylb = schedulers.torta(), schedulers.skylb()
+    torta, paper, skylb = (schedulers.get(name) for name in ("torta", "torta-paper", "skylb"))
     return {
         "torta": torta,
         "price ignored": torta.replace(transport=torta.transport.replace(price_weight=0.0)),
         "no smoothing of the matrix": torta.replace(transport=torta.transport.replace(smoothing=0.0)),
         "no overflow of full regions": torta.replace(rule=Rule()),
-        "Eq 7 instead of earliest finish": torta.replace(weights=EQ_7),
+        "Eq 7 instead of earliest finish": torta.replace(weights=paper.weights),
         "scaling on the last count, no headroom": torta.replace(forecast=skylb.forecast, activation=skylb.activation),
         "demand not smoothed": torta.replace(forecast=skylb.forecast),
     }

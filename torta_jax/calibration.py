@@ -19,7 +19,7 @@ class Calibration:
     mismatch: float  # speed factor of a task on a GPU type meant for another kind
     switch_factor: float  # share of Fig 3a's model switch that a task waits for
     keep_local: float  # SkyLB: load per lane from which a region counts as full
-    full_at: float  # round-robin: load per lane from which a region is passed over
+    round_robin_wait_s: float  # round-robin: a server with a longer queue has no room
 
     @property
     def work_low_s(self) -> float:

@@ -21,11 +21,6 @@ def in_subprocess(directory: str, policy: str, batch: int, num_slots: int) -> di
     return json.loads(subprocess.run(words, env=os.environ | keep, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def use_all_cores() -> None:
-    """One XLA device per core; to be called before JAX is used."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
 def measure(policy: str, batch: int, num_slots: int) -> dict[str, float]:
     """Time the three programs of the experiment until they could run, and ask the largest for its memory."""
     from experiments.benchmarks import experiment
@@ -34,25 +29,25 @@ def measure(policy: str, batch: int, num_slots: int) -> dict[str, float]:
 
     experiment.parts(num_slots)
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    world, mesh = experiment.worlds(batch, num_slots)
+    world = experiment.worlds(batch, num_slots)[0]
     physics, rules = experiment.physics(num_slots), rollout.numbers(schedulers.get(policy))
-    run = rollout.begin(world, physics, rules, mesh)
+    run = rollout.begin(world, physics, rules)
     chunk = rollout.chunks(num_slots)[0]
-    lowered = rollout.proceed.lower(world, physics, rules, run, chunk, mesh)
+    lowered = rollout.proceed.lower(world, physics, rules, run, chunk)
     traced = time.perf_counter()
-    memory = lowered.compile().memory_analysis()  # of one device
+    memory = lowered.compile().memory_analysis()
     assert memory is not None
     end = time.perf_counter()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    clusters = world.key.shape[0]
     return {
         "compile_s": end - begin,
         "of_it_tracing_s": traced - begin,
         "compile_cpu_s": time.process_time() - begin_cpu,
-        "memory_mb_per_cluster": (memory.temp_size_in_bytes + held) * mesh.size / batch / 1e6,
-        "state_kb_per_cluster": sum(x.nbytes for x in jax.tree.leaves(run)) / batch / 1e3,
+        "memory_mb_per_cluster": (memory.temp_size_in_bytes + held) / clusters / 1e6,
+        "state_kb_per_cluster": sum(x.nbytes for x in jax.tree.leaves(run)) / clusters / 1e3,
     }
 
 
 if __name__ == "__main__":
-    use_all_cores()
     print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

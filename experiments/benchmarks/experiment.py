@@ -1,12 +1,10 @@
 """The experiment that is timed: the world of `torta compare` without options."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh
-from jax.sharding import PartitionSpec as P
 
 from experiments.benchmarks import lanes
 from torta_jax import cluster, schedulers, types, workload
@@ -34,22 +32,20 @@ def physics(num_slots: int) -> Physics:
     return rollout.numbers(Physics().sized(abilene, demand.max_tasks))
 
 
-def worlds(batch: int, num_slots: int) -> tuple[World, Mesh]:
-    """A batch of worlds, and the devices that share it."""
-    devices = max(n for n in range(1, len(jax.local_devices()) + 1) if batch % n == 0)
-    mesh = Mesh(np.array(jax.local_devices()[:devices]), (rollout.DEVICES,), axis_types=(AxisType.Auto,))
-    things = map(rollout.numbers, parts(num_slots))
-    return rollout.prepare(*things, rollout.world_keys(range(batch)), num_slots, physics(num_slots).slot_s), mesh
+def worlds(batch: int, num_slots: int) -> list[World]:
+    """Batches of worlds, `batch` in all."""
+    return rollout.make_worlds(*parts(num_slots), list(range(batch)), num_slots, physics(num_slots).slot_s)
 
 
 def arrivals_only(batch: int, num_slots: int) -> int:
     """Draw the same tasks and simulate nothing; returns how many arrived."""
-    world, mesh = worlds(batch, num_slots)
-    return int(_arrivals(world, num_slots, mesh)[1].sum())
+    with ThreadPoolExecutor() as threads:
+        drawn = threads.map(lambda world: int(_arrivals(world, num_slots)[1].sum()), worlds(batch, num_slots))
+        return sum(drawn)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _arrivals(world: World, num_slots: int, mesh: Mesh):
+@partial(jax.jit, static_argnums=1)
+def _arrivals(world: World, num_slots: int):
     def one(world):
         def step(used, slot):
             tasks = world.workload.arrivals(world.prepared, world.key, slot)
@@ -57,9 +53,7 @@ def _arrivals(world: World, num_slots: int, mesh: Mesh):
 
         return jax.lax.scan(step, 0.0, jnp.arange(num_slots))
 
-    local = jax.vmap(one, in_axes=(rollout.WORLD_AXES,))
-    specs = (rollout.WORLD_SPECS,)
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(rollout.DEVICES), check_vma=False)(world)
+    return jax.vmap(one, in_axes=(rollout.WORLD_AXES,))(world)
 
 
 def one_world(num_slots: int) -> tuple[types.Cluster, list[float], list[lanes.Task]]:

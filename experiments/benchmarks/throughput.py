@@ -64,7 +64,6 @@ def benchmark(options: Options, cache: str, tell) -> dict[str, Any]:
     tell("the same from the cache")
     cached = compilation.in_subprocess(cache, options.policy, PARTS_BATCH, num_slots)
     jax.config.update("jax_compilation_cache_dir", cache)
-    compilation.use_all_cores()
     options = replace(options, batch=options.batch or default_batches(options.quick))
     times = race(contestants(options, num_slots), repeats, tell)
     rows = [row(contestant, time) for contestant, time in times.items()]

@@ -30,6 +30,7 @@ GOOD = {
     "prices": st.sampled_from(["auto", "flat", "hourly", "spread"]),
     "latency": st.sampled_from(["geography", "paper"]),
     "fleet_scope": st.sampled_from(["total", "per-region"]),
+    "fleet_seed": st.integers(0, 2**31 - 1),
     "surge": st.lists(st.fixed_dictionaries(CHANGE, optional=WHERE), min_size=1, max_size=2),
     "failure": st.lists(st.fixed_dictionaries(WHEN, optional=WHERE), min_size=1, max_size=2),
     "price_shock": st.lists(st.fixed_dictionaries(CHANGE, optional=WHERE), min_size=1, max_size=2),
@@ -122,6 +123,9 @@ def test_the_command_line_overrides_the_file(tmp_path):
         ("load = -1", ["load", "from 0.001"]),
         ('prices = "fla"', ["prices", "did you mean 'flat'"]),
         ('policies = "torta"', ["policies", "list"]),
+        ("policies = []", ["policies", "list"]),
+        ("fleet_seed = -1", ["fleet_seed", "from 0 to 2147483647"]),
+        ("overwrite = true", ["unknown key 'overwrite'"]),
         ('policies = ["torta", "torta"]', ["policies", "without repetition"]),
         ('trace = "t.csv"\nload = 0.5', ["load", "trace"]),
         ('nodes = "n.csv"', ["--links"]),
@@ -145,6 +149,11 @@ def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(InputError, match="--config"):
             config.load(str(path))
+
+
+def test_an_empty_name_of_a_file_is_an_input_error():
+    with pytest.raises(InputError, match="--config = ''"):
+        config.load("")
 
 
 def test_numbers_survive_being_written():

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from tests.evaluate.fakes import episode
 from torta_jax.cli.main import main
 from torta_jax.evaluate import rollout
+from torta_jax.evaluate.store import Store
+from torta_jax.workload.models import MODELS
 
 SMALL = ["compare", "--policies", "skylb,torta", "--seeds", "2", "--slots", "4"]
 
@@ -47,7 +50,38 @@ def test_the_table_is_on_stdout_and_progress_on_stderr(invented, capsys):
 
 def test_quiet_says_nothing_but_the_result(invented, capsys):
     assert main([*SMALL, "-q"]) == 0
-    assert "of 4 slots" not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "of 4 slots" not in err
+    assert "cluster-slots" not in err
+
+
+def test_the_size_of_a_run_is_told_before_it_starts(monkeypatch, capsys):
+    def evaluate(*_, **__):
+        assert "policies × seeds × slots = 2 × 2 × 4 = 16 cluster-slots" in capsys.readouterr().err
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollout, "evaluate", evaluate)
+    assert main(SMALL) == 130
+
+
+def test_models_of_a_trace_are_said_to_be_served_by_others(invented, tmp_path, capsys):
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,input_tokens,output_tokens,model\n0,9,9,rare\n1,9,9,gpt\n2,9,9,gpt\n")
+    assert main([*SMALL, "--trace", str(path)]) == 0
+    note = f"'gpt' as {MODELS[0][0]} (13.5 GB), 'rare' as {MODELS[1][0]} (14.5 GB)"
+    told = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert len(told) == 1
+    assert note in told[0]
+    assert main(["trace", "check", str(path)]) == 0
+    assert note in capsys.readouterr().out
+
+
+def test_more_models_than_can_be_served_are_a_mistake_that_a_check_notes(tmp_path, capsys):
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(["timestamp,input_tokens,output_tokens,model", *(f"{i},1,1,m{i}" for i in range(9))]))
+    assert f"{path}: 9 models, at most 8 are allowed" in mistake(capsys, "compare", "--trace", str(path))
+    assert main(["trace", "check", str(path)]) == 0
+    assert "9 models are named, `torta compare` takes at most 8" in capsys.readouterr().out
 
 
 def test_json_is_the_document_alone(invented, capsys):
@@ -56,6 +90,7 @@ def test_json_is_the_document_alone(invented, capsys):
     assert list(document) == ["world", "policies", "paired"]
     assert list(document["paired"]) == ["torta"]
     assert document["world"]["information"] == "online"
+    assert document["world"]["fleet_seed"] == 0
 
 
 def test_a_result_directory_is_complete_and_takes_itself_back(invented, tmp_path, capsys):
@@ -96,18 +131,29 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
     ("words", "told"),
     [
         ([], "compare, doctor, trace"),
-        (["comprae"], "compare, doctor, trace"),
-        (["compare", "--seed", "3"], "did you mean --seeds?"),
+        (["comprae"], "unknown command 'comprae'; did you mean 'compare'?"),
+        (["--seeds", "3"], "unknown command '--seeds'"),
+        (["doctor", "--seeds", "3"], "Unrecognized options: --seeds, 3; did you mean --seeds?"),
+        (["compare", "--seed", "3"], "did you mean --fleet-seed or --seeds?"),
         (["compare", "--seeds", "many"], "--seeds = 'many': a whole number from 1 to 65536"),
         (["compare", "--seeds", "0"], "--seeds = 0: a whole number from 1 to 65536"),
         (["compare", "--slots", "-3"], "--slots"),
         (["compare", "--load", "nan"], "--load = nan: a number from 0.001 to 100"),
+        (["compare", "--load", "high"], "--load = 'high': a number from 0.001 to 100"),
+        (["compare", "--load", "it's"], """--load = "it's": a number from 0.001 to 100"""),
+        (["compare", "--fleet-seed", "-1"], "--fleet-seed = -1: a whole number from 0 to 2147483647"),
+        (["compare", "--seeds", "50", "--slots", "100000"], "keep seeds × slots within 4,900,000"),
+        (["compare", "--config", ""], "--config = ''"),
         (["compare", "--policies", "tortta"], "did you mean 'torta'"),
         (["compare", "--topology", "abilen"], "did you mean 'abilene'"),
         (["compare", "--fleet-scope", "region"], "--fleet-scope: unknown value 'region'"),
         (["compare", "--trace", "none.csv"], "none.csv"),
-        (["trace", "check"], "FILE"),
+        (["trace"], "check"),
+        (["trace", "chek", "none.csv"], "unknown command 'chek'; did you mean 'check'?"),
+        (["trace", "check"], "Missing from torta trace check: FILE"),
         (["trace", "check", "none.csv"], "none.csv"),
+        (["trace", "check", ""], "FILE = ''"),
+        (["trace", "check", "two\nlines.csv"], "two lines.csv: No such file"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_status_2(capsys, words, told):
@@ -132,13 +178,27 @@ def test_a_directory_that_cannot_be_written_is_found_before_computing(monkeypatc
     assert "cannot write" in mistake(capsys, *SMALL, "--out", str(tmp_path / "file" / "run"))
 
 
-def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, capsys):
+def test_a_finished_result_is_found_before_computing_and_replaced_only_if_asked(monkeypatch, tmp_path, capsys):
+    def computed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollout, "evaluate", computed)
+    earlier = Store(tmp_path)
+    earlier.write("part", b"")
+    earlier.finish()
+    words = [*SMALL, "-q", "--out", str(tmp_path)]
+    assert f"--out {tmp_path}: holds a finished result; choose another" in mistake(capsys, *words)
+    assert main([*words, "--overwrite"]) == 130
+
+
+def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, tmp_path, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(rollout, "evaluate", interrupted)
-    assert main([*SMALL, "-q"]) == 130
+    assert main([*SMALL, "-q", "--out", str(tmp_path / "deep" / "run")]) == 130
     assert capsys.readouterr().err == "torta: interrupted\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trace_is_checked(tmp_path, capsys):
@@ -155,8 +215,16 @@ def test_doctor_names_device_versions_and_cache(capsys):
         assert word in printed
 
 
-@pytest.mark.parametrize("words", [["--help"], ["doctor", "--help"], ["compare", "--help"]])
-def test_help_needs_no_jax(words):
+def test_the_program_and_every_command_name_themselves_in_their_help(capsys):
+    for words in ([], ["compare"], ["doctor"], ["trace"], ["trace", "check"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        assert not ended.value.code
+        assert capsys.readouterr().out.startswith(" ".join(["usage: torta", *words, "[-h]"]))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["doctor", "--help"], ["compare", "--help"], ["--version"]])
+def test_help_and_version_need_no_jax(words):
     program = (
         "import sys\nfrom torta_jax.cli.main import main\n"
         f"try: main({words!r})\nexcept SystemExit as end: assert not end.code\n"
@@ -164,7 +232,8 @@ def test_help_needs_no_jax(words):
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "usage: torta" in ended.stdout
+    expected = f"torta-jax {metadata.version('torta-jax')}\n" if words == ["--version"] else "usage: torta"
+    assert ended.stdout.startswith(expected)
 
 
 def test_a_closed_pipe_is_no_error():

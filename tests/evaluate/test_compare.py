@@ -14,19 +14,31 @@ from torta_jax.sim.metrics import BIN_EDGES_S, quantile
 COUNTS = ("arrived", "completed", "running", "queued", "buffered", "dropped")
 
 
-def test_the_interval_agrees_with_scipy():
+def test_the_interval_is_scipys_percentile_interval_as_much_wider_as_t_is_than_the_bootstraps_normal():
     values = np.random.default_rng(1).gamma(2, size=16)
-    low, high = compare.bootstrap_mean(values)
+    wider = scipy.stats.t.interval(0.95, 15, scale=scipy.stats.sem(values))[1]
+    wider /= scipy.stats.norm.interval(0.95, scale=values.std() / np.sqrt(16))[1]
+    low, high = (values.mean() + (end - values.mean()) / wider for end in compare.bootstrap_mean(values))
     oracle = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
     np.testing.assert_allclose([low, high], oracle, atol=0.02 * (oracle.high - oracle.low) + 0.02)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(3)
-    low, high = compare.bootstrap_mean(rng.normal(size=(32, 2_000)), resamples=1_000)
-    assert 0.91 < np.mean((low < 0) & (high > 0)) < 0.96
+@pytest.mark.parametrize("seeds", [4, 8, 16])
+def test_the_interval_covers_the_truth_as_often_as_it_says_also_for_few_seeds(seeds):
+    low, high = compare.bootstrap_mean(np.random.default_rng(3).normal(size=(seeds, 4_000)), resamples=1_000)
+    assert 0.93 < np.mean((low < 0) & (high > 0)) < 0.965
+
+
+@pytest.mark.parametrize("seeds", [4, 8, 16])
+def test_the_interval_of_skewed_values_covers_no_less_than_students(seeds):
+    values = np.random.default_rng(3).gamma(2, size=(seeds, 4_000))
+    low, high = compare.bootstrap_mean(values, resamples=1_000)
+    covered = np.mean((low < 2) & (high > 2))
+    low, high = scipy.stats.t.interval(0.95, seeds - 1, values.mean(axis=0), scipy.stats.sem(values, axis=0))
+    assert 0.9 < covered < 0.95
+    assert covered > np.mean((low < 2) & (high > 2)) - 0.01
 
 
 def test_the_same_values_give_the_same_interval_and_columns_do_not_disturb_each_other():

@@ -46,11 +46,41 @@ def test_a_new_run_removes_the_parts_of_the_old_one_and_nothing_else(tmp_path):
     first.write("slots/old.parquet", b"old")
     first.finish()
     (tmp_path / "notes.txt").write_text("mine")
-    second = Store(tmp_path)
+    second = Store(tmp_path, overwrite=True)
     assert (tmp_path / "slots/old.parquet").exists()
     second.write("slots/new.parquet", b"new")
     assert not (tmp_path / "slots/old.parquet").exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_finished_result_is_replaced_only_if_asked_and_an_unfinished_one_at_once(tmp_path):
+    first = Store(tmp_path)
+    first.write("part", b"first")
+    Store(tmp_path).write("part", b"second")
+    first.finish()
+    with pytest.raises(InputError, match=f"--out {tmp_path}: holds a finished result; .* --overwrite"):
+        Store(tmp_path)
+    assert (tmp_path / "part").read_bytes() == b"second"
+    Store(tmp_path, overwrite=True).write("part", b"third")
+    assert (tmp_path / "part").read_bytes() == b"third"
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b'"complete"', b'{"complete": 1}', b'{"sha256": [1]}', b"[" * 100_000]
+)
+def test_a_file_that_is_no_manifest_of_ours_is_no_finished_result(tmp_path, manifest):
+    (tmp_path / "manifest.json").write_bytes(manifest)
+    Store(tmp_path).write("part", b"")
+    assert (tmp_path / "part").exists()
+
+
+def test_opening_leaves_nothing_behind_before_the_first_part(tmp_path):
+    (tmp_path / "mine").mkdir()
+    Store(tmp_path / "mine")
+    out = Store(tmp_path / "deep" / "run")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    out.write("part", b"")
+    assert (tmp_path / "deep" / "run" / "part").exists()
 
 
 def test_a_manifest_cannot_point_outside_its_directory(tmp_path):

@@ -15,7 +15,6 @@ def quick(monkeypatch):
     measured = {"compile_s": 20.0, "memory_mb_per_cluster": 0.5, "state_kb_per_cluster": 90.0}
     monkeypatch.setattr(throughput, "contestants", lambda options, num_slots: contestants)
     monkeypatch.setattr(compilation, "in_subprocess", lambda *_: measured)
-    monkeypatch.setattr(compilation, "use_all_cores", lambda: None)
     monkeypatch.setattr(throughput.jax.config, "update", lambda *_: None)
 
 

@@ -52,6 +52,21 @@ def test_every_axis_with_numbers_names_its_unit_or_meaning(drawn, name):
         assert axes.get_xlabel() or not axes.xaxis.get_tick_params()["labelbottom"]
 
 
+def test_a_distribution_is_made_of_steps_and_reaches_one(drawn):
+    for line in drawn["load_balance"].axes[0].lines:
+        x, y = line.get_data()
+        assert line.get_drawstyle() == "steps-post"
+        assert len(x) == 2 * 8 + 1
+        assert y[-1] == 1
+
+
+def test_a_long_episode_is_told_in_hours_and_a_short_one_in_minutes(drawn):
+    assert drawn["queue_and_servers"].axes[1].get_xlabel() == "time (min)"
+    day = figures(episodes(("torta",), seeds=1, slots=240), slot_s=45.0)["queue_and_servers"].axes[1]
+    assert day.get_xlabel() == "time (h)"
+    assert day.get_xlim()[1] == pytest.approx(3.0)
+
+
 def test_a_policy_keeps_its_colour_and_strangers_get_one_each():
     assert colours(POLICIES) == {name: COLOURS[name] for name in POLICIES}
     assert len({*colours(["mine", "torta", "yours", "skylb"]).values()}) == 4

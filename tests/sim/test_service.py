@@ -1,5 +1,6 @@
 """What a server offers a task, and what taking it changes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,29 +8,17 @@ import pytest
 from tests.references.clusters import reference_cluster
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.affinity import Weights
-from torta_jax.sim.service import UNDECIDED, Batch, Fleet, choose, gap, serve
+from torta_jax.sim.service import UNDECIDED, Batch, Fleet, choose, gap, offers, serve
 from torta_jax.sim.state import RESIDENT_S, Physics, initial_state
 
 MODEL_GB = (30.0, 30.0, 30.0)  # two of them fit
 
 
-def run(
-    ready,
-    model,
-    *,
-    cluster=None,
-    servers=None,
-    started=False,
-    embedding=None,
-    forced: int | list = UNDECIDED,
-    decode: float | list = 10.0,
-):
-    """Serve tasks of 2 s prefill and 10 s decode on one region's servers; returns servers and commitments."""
-    cluster = reference_cluster(1, 1).replace(switch_s=jnp.full((1, 1), 20.0)) if cluster is None else cluster
-    physics = Physics(carry_tasks=1, prefix_gain=0.5)
+def tasks(ready, model, *, started=False, embedding=None, forced: int | list = UNDECIDED, decode: float | list = 10.0):
+    """Tasks of 2 s prefill and 10 s decode for one region."""
     rows, column = len(ready), lambda x, kind: jnp.broadcast_to(jnp.asarray(x, kind).reshape(-1, 1), (len(ready), 1))
     embedding = np.zeros((rows, 2)) if embedding is None else embedding
-    batch = Batch(
+    return Batch(
         mask=column(True, bool),
         ready_s=column(ready, float),
         deadline_s=column(900.0, float),
@@ -41,11 +30,17 @@ def run(
         started=column(started, bool),
         forced=column(forced, jnp.int32),
     )
+
+
+def run(ready, model, *, cluster=None, servers=None, **more):
+    """Serve `tasks` on one region's servers; returns servers and commitments."""
+    cluster = reference_cluster(1, 1).replace(switch_s=jnp.full((1, 1), 20.0)) if cluster is None else cluster
+    physics = Physics(carry_tasks=1, prefix_gain=0.5)
     if servers is None:
         servers = initial_state(cluster, physics, Rules(), len(MODEL_GB), 2).servers
     fleet = Fleet(cluster, jnp.asarray(MODEL_GB), physics, jnp.ones(1))
     policy = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=90.0)
-    servers, _, done = serve(fleet, policy, None, servers, batch, jnp.array([rows]))
+    servers, _, done = serve(fleet, policy, None, servers, tasks(ready, model, **more), jnp.array([len(ready)]))
     return servers, {
         name: np.asarray(getattr(done, name))[:, 0] for name in ("server", "start_s", "finish_s", "loading_s")
     }
@@ -80,6 +75,18 @@ def test_a_prefix_hit_shortens_the_prefill_by_its_cosine():
     _, done = run(ready=[0.0, 0.0, 0.0], model=[0, 0, 0], embedding=np.array([east, east, slant]))
     lane_s = done["finish_s"] - done["start_s"]
     np.testing.assert_allclose(lane_s, [20 + 12, 10 + 2 * 0.5, 10 + 2 * (1 - 0.5 * 0.6)], rtol=1e-6)
+
+
+def test_utilisation_and_queue_move_with_every_assignment():
+    cluster, physics = reference_cluster(1, 1, lanes=2), Physics(carry_tasks=1)
+    servers = initial_state(cluster, physics, Rules(), len(MODEL_GB), 2).servers
+    fleet = Fleet(cluster, jnp.asarray(MODEL_GB), physics, jnp.full(1, 6.0))
+    seen = []
+    for ready in ([], [0.0], [0.0, 0.0]):
+        after = run(ready, [0] * len(ready), cluster=cluster, servers=servers)[0] if ready else servers
+        offer = offers(fleet, after, jax.tree.map(lambda x: x[0], tasks(ready=[9.0], model=[0])))
+        seen.append((float(offer.utilisation[0, 0]), float(offer.queue[0, 0])))
+    assert seen == [(0.0, 0.0), (0.5, 0.0), (1.0, 0.5)]  # both lanes are busy until second 12: 3 s of 6 s tasks
 
 
 def test_a_moved_task_pays_the_stages_of_its_arrival():

@@ -101,7 +101,7 @@ HEADER = "timestamp,input_tokens,output_tokens\n"
         (HEADER + "0,1,2\n1,2,3,4\n", r"line 3: 4 columns where the header has 3"),
         (HEADER + "0,1,2\n\n1,2,3\n", r"line 3: timestamp = ''"),
         (HEADER, "no rows below the header"),
-        ("", r"column 'timestamp' is missing"),
+        ("", r"an empty file"),
         ("timestamp,input_token,output_tokens\n0,1,2\n", r"'input_tokens' is missing; is it 'input_token'\?"),
         ("timestamp,ContextTokens,input_tokens,output_tokens\n0,1,1,2\n", "two columns hold input_tokens"),
         (HEADER[:-1] + ",region\n0,1,2,\n", r"line 2: region = '': allowed are names"),
@@ -170,8 +170,8 @@ def test_a_report_measures_the_whole_windows(tmp_path):
     assert report.output_tokens[0.5] == 30
     assert report.problems == (
         "2 of 4 slots of 5 s are empty",
-        "1 requests have no input tokens",
-        "1 requests have no output tokens",
+        "requests without input tokens: 1",
+        "requests without output tokens: 1",
     )
     assert "7 requests" in str(report)
 
@@ -181,6 +181,8 @@ def test_a_trace_of_one_moment_has_a_report(tmp_path):
     assert report.rows == 2
     assert np.isnan(report.rate_mean)
     assert any("same time" in problem for problem in report.problems)
+    assert "no rate, shorter than one window" in str(report)
+    assert "nan" not in str(report)
 
 
 def test_rescaling_stretches_time_and_multiplies_requests(tmp_path):

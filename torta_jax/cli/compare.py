@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torta_jax.cli import cache, cores
+from torta_jax.cli import cache
 from torta_jax.cli.options import Compare
 
 
@@ -15,15 +15,16 @@ def run(options: Compare) -> None:
         InputError: an option, a file or the output directory cannot be used; nothing was computed then.
     """
     cache.enable()
-    cores.use_all_cores()
     from torta_jax.cli import table, world
     from torta_jax.cli.progress import Steps
     from torta_jax.evaluate import rollout
     from torta_jax.evaluate.compare import REFERENCE, document
     from torta_jax.evaluate.store import Store, json_bytes
 
+    store = None if options.out is None else Store(options.out, overwrite=options.overwrite)
     built = world.build(options)
-    store = None if options.out is None else Store(options.out)
+    if not options.quiet:
+        _announce(built)
     with Steps(len(built.policies), options.quiet) as progress:
         episodes = rollout.evaluate(
             built.cluster,
@@ -45,6 +46,14 @@ def run(options: Compare) -> None:
     _warn(episodes)
     if store is not None and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
+
+
+def _announce(built) -> None:
+    """What is about to run, before the first minute of silence that a compilation can be."""
+    policies, seeds, slots = len(built.policies), built.options.seeds, built.options.slots
+    size = f"{policies} × {seeds} × {slots} = {policies * seeds * slots:,} cluster-slots"
+    for told in (*(f"note: {note}" for note in built.notes), f"policies × seeds × slots = {size}; compiling first"):
+        print(f"torta: {told}", file=sys.stderr, flush=True)
 
 
 def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any]) -> None:

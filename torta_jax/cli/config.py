@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torta_jax.cli.options import Compare
-from torta_jax.cli.rules import RULES, check
+from torta_jax.cli.rules import RULES, check, text
 from torta_jax.errors import InputError, require, unknown
 
 
@@ -18,6 +18,7 @@ def load(path: str) -> Compare:
     Raises:
         InputError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
     """
+    text("--config", path)
     try:
         content = tomllib.loads(Path(path).read_bytes().decode("utf-8"))
     except OSError as error:

@@ -1,13 +1,12 @@
 """`torta doctor`: devices, versions and the compilation cache."""
 
-from torta_jax.cli import cache, cores
+from torta_jax.cli import cache
 from torta_jax.cli.options import Doctor
 
 
 def run(command: Doctor) -> None:
     """Print Python, devices, versions and the compilation cache."""
     directory = cache.enable()
-    cores.use_all_cores()
     from torta_jax.cli.versions import devices, versions
 
     for name, value in versions().items():

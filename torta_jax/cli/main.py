@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from torta_jax.cli.options import Compare, Doctor, Trace
+from torta_jax.cli.options import Compare, Doctor, TraceCheck
 from torta_jax.cli.parse import parse
 from torta_jax.errors import InputError
 
-COMMANDS = {Compare: "compare", Doctor: "doctor", Trace: "trace"}
+COMMANDS = {Compare: "compare", Doctor: "doctor", TraceCheck: "trace"}
 """Module of each sub-command, imported when it runs: `--help` needs no JAX."""
 
 WRONG_INPUT = 2
@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
         importlib.import_module(f"torta_jax.cli.{COMMANDS[type(command)]}").run(command)
         sys.stdout.flush()
     except InputError as error:
-        print(f"torta: {error}", file=sys.stderr)
+        print("torta:", *str(error).splitlines(), file=sys.stderr)  # one line, whatever a file's name holds
         return WRONG_INPUT
     except KeyboardInterrupt:
         print("torta: interrupted", file=sys.stderr)

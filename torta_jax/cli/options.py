@@ -1,7 +1,7 @@
 """The sub-commands and their options. Nothing here imports JAX: help must be instant."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -43,10 +43,12 @@ class Compare:
     fleet_scope: Annotated[
         str, _arg("total|per-region", "whether Table I counts the network's GPUs or each region's")
     ] = "total"
+    fleet_seed: Annotated[int, _arg("N", "draws where the GPUs stand, and the prices of --prices spread")] = 0
     config: Annotated[
         str | None, _arg("TOML", "read options and events from this file; options given here win", "none")
     ] = None
     out: Annotated[str | None, _arg("DIR", "write data, configuration, versions and figures here", "nothing")] = None
+    overwrite: Annotated[bool, tyro.conf.arg(help="let --out replace a finished result", help_behavior_hint="")] = False
     json: Annotated[
         bool, tyro.conf.arg(help="print one JSON document in place of the table", help_behavior_hint="")
     ] = False
@@ -70,13 +72,12 @@ class Doctor:
 
 
 @dataclass(frozen=True)
-class Trace:
+class TraceCheck:
     """Validate a trace and say what it holds."""
 
-    action: tyro.conf.Positional[Annotated[Literal["check"], tyro.conf.arg(help="what to do with it")]]
     file: tyro.conf.Positional[
         Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV, JSONL or Parquet; Azure's LLM format, or our own")]
     ]
 
 
-Command = Compare | Doctor | Trace
+Command = Compare | Doctor | TraceCheck

@@ -9,11 +9,15 @@ from typing import Annotated, Any
 import tyro
 
 from torta_jax.cli import config
-from torta_jax.cli.options import Command, Compare, Doctor, Trace
+from torta_jax.cli.options import Command, Compare, Doctor, TraceCheck
 from torta_jax.cli.rules import RULES, check
-from torta_jax.errors import InputError
+from torta_jax.cli.versions import version_of
+from torta_jax.errors import InputError, unknown
 
-DESCRIPTION = "Simulate GPU fleets that serve language models from many regions."
+Trace = Annotated[TraceCheck, tyro.conf.subcommand("check")] | Annotated[None, tyro.conf.Suppress]
+"""What can be done with a trace. tyro makes sub-commands of a union alone, so a single one has a hidden companion."""
+
+DESCRIPTION = "Simulate GPU fleets that serve language models from many regions. `torta --version` prints the version."
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -23,8 +27,11 @@ def parse(words: Sequence[str]) -> Command:
 
     Raises:
         InputError: a usage error, or anything wrong in the file.
-        SystemExit: help was asked for and has been printed.
+        SystemExit: help or the version was asked for and has been printed.
     """
+    if list(words) == ["--version"]:
+        print(f"torta-jax {version_of('torta-jax')}")
+        raise SystemExit(0)
     command = _parse(words, Compare())
     if not isinstance(command, Compare):
         return command
@@ -38,7 +45,7 @@ def _parse(words: Sequence[str], compare: Compare) -> Command:
     command: Any = (
         Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
-        | Annotated[Trace, tyro.conf.subcommand("trace")]
+        | Annotated[Trace, tyro.conf.subcommand("trace", description="Look into a trace of requests.")]
     )
     markers = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     printed = io.StringIO()
@@ -63,7 +70,7 @@ def _message(box: str) -> str:
     if "╭" not in box:
         del blocks[0]  # the title, which Unicode has in the frame
     told = [_sentence(block) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
-    return _with_range("; ".join(told).rstrip(".")) + " (see torta --help)"
+    return _with_range(_with_command("; ".join(told).rstrip("."))) + " (see torta --help)"
 
 
 _LEFT_OUT = ("For full helptext", "Argument helptext")
@@ -74,17 +81,29 @@ def _sentence(block: list[str]) -> str:
     """A block of the frame; of listed arguments the names without their help."""
     if block[0].startswith(("Perhaps you meant", "Missing from")):
         names = [found[1] for line in block if (found := _INDENT.match(line))]
-        return f"did you mean {names[0]}?" if block[0].startswith("Perhaps") else f"{block[0]} {', '.join(names)}"
+        return (
+            f"did you mean {' or '.join(names)}?"
+            if block[0].startswith("Perhaps")
+            else f"{block[0]} {', '.join(names)}"
+        )
+    if block[0].startswith("Unrecognized or misplaced"):
+        return f"Unrecognized options: {', '.join(line.split()[0] for line in block if '(applied to' in line)}"
     return " ".join(line.strip() for line in block)
+
+
+def _with_command(message: str) -> str:
+    """Say which sub-command may be meant where one is not known."""
+    found = re.match(r"Unrecognized options: ([^,;]+).*; Available subcommands: ([^;]+)", message)
+    return str(unknown("command", found[1], found[2].split(", "))) if found else message
 
 
 def _with_range(message: str) -> str:
     """Say what an option allows where only its value was refused."""
-    found = re.search(r"Error parsing --([a-z-]+): .*?('.*')", message)
+    found = re.search(r"""Error parsing --([a-z-]+): .*?(['"])(.*?)\2""", message)
     option = found[1].replace("-", "_") if found else ""
     if found and option in RULES:
         try:
-            check(f"--{found[1]}", option, found[2][1:-1])
+            check(f"--{found[1]}", option, found[3])
         except InputError as error:
             return str(error)
     return message

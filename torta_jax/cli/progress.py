@@ -1,6 +1,7 @@
 """How far a comparison is: a bar on a terminal, plain lines elsewhere, nothing if asked."""
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -9,6 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 EVERY_S = 10.0
 """Between two plain lines."""
+
+PATIENCE_S = 30.0
+"""Between two plain lines before the first slots are done, which a large fleet's compilation can put off."""
 
 
 class Steps:
@@ -24,6 +28,7 @@ class Steps:
         self._names: list[str] = []
         self._start = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first slots were done, and how many
+        self._moved = threading.Event()
         self._plain = not quiet and not sys.stderr.isatty()
         self._bar = None if quiet or self._plain else _bar()
 
@@ -31,23 +36,32 @@ class Steps:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task("compiling", total=None)
+        if self._plain:
+            threading.Thread(target=self._reassure, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None):
+        self._moved.set()
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, policy: str, done: int, total: int) -> None:
         """`done` of `total` slots of a policy are simulated."""
+        self._moved.set()
         if policy not in self._names:
             self._names.append(policy)
         finished, needed = (len(self._names) - 1) * total + done, self._policies * total
+        compiled = self._first is None
         self._first = self._first or (time.monotonic(), finished)
         if self._bar is not None:
             self._bar.update(self._task, description=policy, completed=finished, total=needed)
-        elif self._plain and (done == total or time.monotonic() - self._last > EVERY_S):
+        elif self._plain and (compiled or done == total or time.monotonic() - self._last > EVERY_S):
             place = f"{policy} ({len(self._names)} of {self._policies}): {done} of {total} slots"
             print(f"torta: {place}{self._remaining(finished, needed)}", file=sys.stderr, flush=True)
+
+    def _reassure(self) -> None:
+        while not self._moved.wait(PATIENCE_S):
+            print(f"torta: compiling or in the first slots for {time.monotonic() - self._start:.0f} s", file=sys.stderr)
 
     def _remaining(self, finished: int, needed: int) -> str:
         """Estimated from what followed the first slots, whose time is mostly compilation."""

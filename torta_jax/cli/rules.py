@@ -9,6 +9,7 @@ Check = Callable[[str, Any], Any]
 """Takes the place an error is to name and the value; returns the value to use, or raises `InputError`."""
 
 MAX_SLOTS = 100_000
+MAX_SEED = 2**31 - 1
 
 
 def check(place: str, option: str, value: Any) -> Any:
@@ -52,7 +53,7 @@ def text(place: str, value: Any) -> str:
 
 def names(place: str, value: Any) -> tuple[str, ...]:
     """A list of names; one text may hold several, separated by commas; none twice."""
-    good = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    good = isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(name, str) for name in value)
     _need(good, place, value, "a list of names")
     found = tuple(part.strip() for name in value for part in name.split(","))
     _need(all(found), place, value, "a list of names that are not empty")
@@ -111,6 +112,7 @@ RULES: dict[str, Check] = {
     "prices": choice("auto", "flat", "hourly", "spread"),
     "latency": choice("geography", "paper"),
     "fleet_scope": choice("total", "per-region"),
+    "fleet_seed": whole(0, MAX_SEED),
     "out": text,
     "surge": events(_WHERE, _CHANGE),
     "failure": events(_WHERE, _WHEN),

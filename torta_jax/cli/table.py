@@ -36,7 +36,7 @@ def show(document: Mapping[str, Any], reference: str) -> None:
     console.print(_title(document["world"]), soft_wrap=True)
     _print(console, list(document["policies"]), _measures(document["policies"].values()))
     if document["paired"]:
-        told = f"Difference against {reference} over paired seeds, with 95 % bootstrap intervals"
+        told = f"Difference against {reference}, seed by seed, with 95 % intervals over seeds of arrivals"
         console.print(f"\n{told}", soft_wrap=True)
         _print(console, list(document["paired"]), _differences(document["paired"].values()))
 

@@ -1,9 +1,10 @@
 """`torta trace check FILE`: is a trace valid, and what does it hold?"""
 
-from torta_jax.cli.options import Trace
+from torta_jax.cli.options import TraceCheck
+from torta_jax.cli.rules import text
 
 
-def run(command: Trace) -> None:
+def run(command: TraceCheck) -> None:
     """Print the report on a trace.
 
     Raises:
@@ -11,4 +12,4 @@ def run(command: Trace) -> None:
     """
     from torta_jax.workload import check
 
-    print(check(command.file))
+    print(check(text("FILE", command.file)))

@@ -3,8 +3,6 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import jax
-
 PACKAGES = (
     *("torta-jax", "jax", "jaxlib", "flax", "optax", "ott-jax", "numpy", "scipy"),
     *("pyarrow", "matplotlib", "topohub", "tyro", "rich"),
@@ -14,15 +12,18 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Python, the platform and the packages that results depend on."""
     system = {"python": platform.python_version(), "platform": platform.platform()}
-    return system | {name: _version(name) for name in PACKAGES}
+    return system | {name: version_of(name) for name in PACKAGES}
 
 
 def devices() -> list[str]:
     """The devices that JAX found, such as `cpu:0 (cpu)`."""
+    import jax  # not above: the version of a package needs none
+
     return [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The version of an installed package."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -8,12 +8,14 @@ import jax
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.calibration import CALIBRATED
+from torta_jax.cli import memory
 from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.rollout import world_keys
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 from torta_jax.workload import Failure, PriceShock, Surge, Synthetic, Trace, read
+from torta_jax.workload.models import stand_ins
 from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOTS = 480
@@ -35,6 +37,7 @@ class World:
     policies: dict[str, Any]  # schedulers by name
     slot_s: float
     facts: dict[str, Any]  # what was simulated, for the result
+    notes: tuple[str, ...]  # what the user should know before it runs
 
 
 def build(options: Compare) -> World:
@@ -49,10 +52,16 @@ def build(options: Compare) -> World:
     table = None if options.trace is None else read(options.trace)
     speeds: dict[str, Any] = {} if table is None else RECORDED
     cluster = clusters.build(
-        network, scope=options.fleet_scope, prices=options.prices, latency=options.latency, **speeds
+        network,
+        scope=options.fleet_scope,
+        prices=options.prices,
+        latency=options.latency,
+        seed=options.fleet_seed,
+        **speeds,
     )
     lasting = SLOTS if table is None else min(SLOTS, int(table.time_s[-1] // slot_s) + 1)
     num_slots = lasting if options.slots is None else options.slots
+    memory.check(options, len(policies), num_slots, cluster.num_regions)
     scenario = _scenario(options, num_slots, network.nodes)
     if table is None:
         options = replace(options, load=CALIBRATED.load if options.load is None else options.load)
@@ -61,7 +70,8 @@ def build(options: Compare) -> World:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
     options = replace(options, slots=num_slots, policies=tuple(policies))
     facts = _facts(options, network, cluster, slot_s)
-    return World(options, cluster, workload, scenario, policies, slot_s, facts)
+    notes = () if table is None or not table.models else (f"{table.source}: {stand_ins(table.models)}",)
+    return World(options, cluster, workload, scenario, policies, slot_s, facts, notes)
 
 
 def _policies(options: Compare) -> dict[str, Any]:
@@ -117,5 +127,6 @@ def _facts(options: Compare, network: clusters.Topology, cluster: Cluster, slot_
         "prices": clusters.resolve_prices(network, options.prices),
         "latency": options.latency,
         "fleet_scope": options.fleet_scope,
+        "fleet_seed": options.fleet_seed,
         "events": {name: [dict(row) for row in getattr(options, name)] for name in EVENTS},
     }

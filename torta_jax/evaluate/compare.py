@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from torta_jax.errors import unknown
 from torta_jax.evaluate.episode import Episode, counts, measures
@@ -30,7 +31,7 @@ METRICS: dict[str, int] = _TIME_METRICS | {
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and its 95 % bootstrap interval (NaN for a single seed)."""
+    """A mean over seeds and its 95 % interval (NaN for a single seed)."""
 
     mean: float
     low: float
@@ -47,7 +48,12 @@ class Difference(NamedTuple):
 
 
 def bootstrap_mean(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bootstrap interval of the mean over the first axis.
+    """95 % t-scaled bootstrap interval of the mean over the first axis.
+
+    A percentile interval is too narrow for few seeds: it divides by n, not n − 1, and knows no Student t. So its ends
+    are moved away from the mean by √(n / (n − 1)) · t / z, after Hesterberg, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69 (4), 2015, who moves the percentiles' levels by the same factor. For skewed
+    values the interval still covers the mean a little less often than it says.
 
     All columns share their resamples, so intervals of one table belong to the same redrawn seeds.
 
@@ -65,9 +71,15 @@ def bootstrap_mean(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int 
         return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     means = np.tensordot(drawn / n, values, axes=1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    mean, tail = values.mean(axis=0), (1 - CONFIDENCE) / 2
+    ends = np.quantile(means, [tail, 1 - tail], axis=0)
+    low, high = mean + _stretch(n, 1 - tail) * (ends - mean)
     return low, high
+
+
+def _stretch(n: int, level: float) -> float:
+    """How much wider n values make an interval of the mean than the percentile bootstrap has it."""
+    return math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, level) / ndtri(level))
 
 
 def probability_of_improvement(better_by: np.ndarray) -> np.ndarray:

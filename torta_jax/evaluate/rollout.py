@@ -1,14 +1,16 @@
 """Run policies in worlds: batches of seeds, on every device, slot chunk by slot chunk."""
 
+import itertools
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
-from jax.sharding import PartitionSpec as P
 
 from torta_jax.errors import require
 from torta_jax.evaluate.episode import Episode
@@ -22,14 +24,13 @@ LONGEST_CHUNK = 60
 """Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
 
 CPU_BATCH = 8
-"""Clusters that a CPU device runs at once, always: XLA's arithmetic for another number differs in last bits, which now
+"""Clusters that a CPU program runs at once, always: XLA's arithmetic for another number differs in last bits, which now
 and then send a task elsewhere. An accelerator runs as many as there are."""
 
 WAITING_SLOTS = 4.0
 """Slots of arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
 
 BATCH = "clusters"
-DEVICES = "devices"
 
 Progress = Callable[[str, int, int], None]
 """Called with the policy's name, slots done and slots in all."""
@@ -73,13 +74,11 @@ def evaluate(
     stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
     sized = physics or Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS if stressed else 0.5)
     sized = numbers(sized if information is None else sized.replace(information=information))
-    mesh, batches = spread(list(seeds))
-    things = numbers((cluster, workload, scenario))
-    worlds = [prepare(*things, world_keys(batch, stream), num_slots, sized.slot_s) for batch in batches]
+    worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
     episodes = {}
     for name, policy in policies.items():
         report = partial(progress, name) if progress else None
-        episodes[name] = run_policy(worlds, sized, numbers(policy), num_slots, mesh, len(seeds), report)
+        episodes[name] = run_policy(worlds, sized, numbers(policy), num_slots, len(seeds), report)
     return episodes
 
 
@@ -96,6 +95,17 @@ def numbers(tree: Any) -> Any:
     return jax.tree.map(array, tree)
 
 
+def make_worlds(
+    cluster: Cluster, workload, scenario: Scenario, seeds: list[int], num_slots: int, slot_s, stream: int = 0
+) -> list[World]:
+    """Batches of worlds, each on its device; the last may end with copies of the last seed's."""
+    things = numbers((cluster, workload, scenario))
+    return [
+        prepare(*things, jax.device_put(world_keys(batch, stream), device), num_slots, slot_s)
+        for device, batch in spread(seeds)
+    ]
+
+
 @partial(jax.jit, static_argnums=4)
 def prepare(cluster, workload, scenario, keys, num_slots: int, slot_s) -> World:
     """One world per key [B]; only what the key decides has the axis of the batch."""
@@ -103,38 +113,50 @@ def prepare(cluster, workload, scenario, keys, num_slots: int, slot_s) -> World:
     return jax.vmap(make, out_axes=WORLD_AXES)(keys)
 
 
-def _world_of(shared: Any, own: Any) -> World:
-    """What holds for the parts of a world that a batch shares, and for those that each key has for itself."""
-    return World(cluster=shared, workload=shared, scenario=shared, prepared=own, key=own)
+WORLD_AXES: Any = World(cluster=None, workload=None, scenario=None, prepared=0, key=0)  # type: ignore[arg-type]
+"""The cluster, the workload and the scenario are shared by a batch; each key has the rest for itself."""
 
 
-WORLD_AXES = _world_of(None, 0)
-WORLD_SPECS = _world_of(P(), P(DEVICES))
+def spread(seeds: list[int]) -> list[tuple[Any, list[int]]]:
+    """Batches of equal size and the device of each, the last seed repeated to fill the last batch.
 
-
-def spread(seeds: list[int]) -> tuple[Mesh, list[list[int]]]:
-    """The devices to use and the batches to run on them in turn, the last seed repeated to fill the last."""
+    A CPU's cores share one device and one program, a thread for each batch: a second device would get a program of
+    its own, with other last bits.
+    """
     devices = jax.local_devices()
-    per_device = CPU_BATCH if devices[0].platform == "cpu" else -(-len(seeds) // len(devices))
-    devices = devices[: -(-len(seeds) // per_device)]
-    size = per_device * len(devices)
+    cpu = devices[0].platform == "cpu"
+    size = CPU_BATCH if cpu else -(-len(seeds) // len(devices))
     padded = seeds + [seeds[-1]] * (-len(seeds) % size)
-    mesh = Mesh(np.array(devices), (DEVICES,), axis_types=(AxisType.Auto,))
-    return mesh, [padded[first : first + size] for first in range(0, len(padded), size)]
+    parts = [padded[first : first + size] for first in range(0, len(padded), size)]
+    return list(zip(itertools.cycle(devices[:1] if cpu else devices), parts, strict=False))
 
 
-def run_policy(worlds, physics, policy, num_slots: int, mesh: Mesh, count: int, progress=None) -> Episode:
-    """The first `count` clusters of some batches of worlds under one policy."""
-    batches, done = [], 0
-    for world in worlds:
-        run, rows = begin(world, physics, policy, mesh), []
-        for chunk in chunks(num_slots):
-            run, slots = proceed(world, physics, policy, run, chunk, mesh)
-            rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
-            done += chunk
+def run_policy(worlds: list[World], physics, policy, num_slots: int, count: int, progress=None) -> Episode:
+    """The first `count` clusters of some batches of worlds under one policy; batches run side by side."""
+    done, telling, stop = 0, threading.Lock(), threading.Event()
+
+    def tell(slots: int) -> None:
+        nonlocal done
+        with telling:
+            done += slots
             if progress:
                 progress(done // len(worlds), num_slots)
-        batches.append((joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)))
+
+    def whole(world: World):
+        run, rows = begin(world, physics, policy), []
+        for chunk in chunks(num_slots):
+            if stop.is_set():
+                break
+            run, slots = proceed(world, physics, policy, run, chunk)
+            rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
+            tell(chunk)
+        return joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            batches = list(threads.map(whole, worlds))
+        finally:
+            stop.set()  # after an interruption the others end with their chunk
     slots, totals = jax.tree.map(lambda x: x[:count], joined(batches, axis=0))
     return Episode(
         slots=slots,
@@ -159,22 +181,15 @@ def chunks(num_slots: int) -> list[int]:
     return [longest] * whole + [rest]
 
 
-@partial(jax.jit, static_argnums=3)
-def begin(world, physics, policy, mesh: Mesh) -> Run:
-    """Runs before their first slot, spread over the devices."""
+@jax.jit
+def begin(world: World, physics, policy) -> Run:
+    """Runs before their first slot."""
     one = jax.vmap(lambda world: start(world, physics, policy), in_axes=(WORLD_AXES,), axis_size=world.key.shape[0])
-    return jax.lax.with_sharding_constraint(one(world), jax.sharding.NamedSharding(mesh, P(DEVICES)))
+    return one(world)
 
 
-@partial(jax.jit, static_argnums=(4, 5), donate_argnums=3)
-def proceed(world, physics, policy, run: Run, num_slots: int, mesh: Mesh) -> tuple[Run, SlotMetrics]:
-    """`num_slots` further slots; each device loops over its own clusters only."""
-
-    def local(world, physics, policy, run):
-        one = lambda world, run: advance(world, physics, policy, run, num_slots, axis_name=BATCH)  # noqa: E731
-        return jax.vmap(one, in_axes=(WORLD_AXES, 0), axis_name=BATCH)(world, run)
-
-    specs = (WORLD_SPECS, P(), P(), P(DEVICES))
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(DEVICES), check_vma=False)(
-        world, physics, policy, run
-    )
+@partial(jax.jit, static_argnums=4, donate_argnums=3)
+def proceed(world: World, physics, policy, run: Run, num_slots: int) -> tuple[Run, SlotMetrics]:
+    """`num_slots` further slots of a batch."""
+    one = lambda world, run: advance(world, physics, policy, run, num_slots, axis_name=BATCH)  # noqa: E731
+    return jax.vmap(one, in_axes=(WORLD_AXES, 0), axis_name=BATCH)(world, run)

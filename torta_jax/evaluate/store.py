@@ -9,6 +9,7 @@ summary.json              the document that `--json` prints
 manifest.json             SHA-256 of every part above; `complete` once all are written
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from torta_jax.errors import InputError
+from torta_jax.errors import InputError, require
 from torta_jax.evaluate.episode import Episode
 from torta_jax.sim.metrics import TIMES
 from torta_jax.types import Drop
@@ -34,22 +35,27 @@ MANIFEST = "manifest.json"
 class Store:
     """Writes one result directory.
 
-    Opening it creates the directory and proves that it can be written, before anything is computed. Parts
-    of an earlier run in the same place are removed when the first new part is written.
+    Opening it proves that the directory can be written, before anything is computed, and leaves nothing behind. The
+    first part creates it, and removes the parts of an earlier run in the same place.
+
+    Args:
+        directory: need not be there yet.
+        overwrite: replace a finished result; one that was never finished is replaced anyway.
 
     Raises:
-        InputError: the directory cannot be created or written.
+        InputError: the directory cannot be created or written, or holds a finished result.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | Path, *, overwrite: bool = False):
         self.directory = Path(directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.directory):
-                pass
+            _prove_writable(self.directory)
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"--out {self.directory}: cannot write there ({reason})") from error
+        finished = self._manifest().get("complete") is True
+        remedy = "choose another directory or add --overwrite"
+        require(overwrite or not finished, f"--out {self.directory}: holds a finished result; {remedy}")
         self._checksums: dict[str, str] | None = None
 
     def write(self, name: str, content: bytes) -> None:
@@ -73,11 +79,16 @@ class Store:
 
     def _previous(self) -> dict[str, str]:
         """Parts that an earlier run listed here."""
+        parts = self._manifest().get("sha256")
+        return {name: str(checksum) for name, checksum in parts.items()} if isinstance(parts, dict) else {}
+
+    def _manifest(self) -> dict[str, Any]:
+        """What an earlier run left here; empty if it is not there or is no manifest."""
         try:
-            parts = json.loads((self.directory / MANIFEST).read_bytes())["sha256"]
-            return {str(name): str(checksum) for name, checksum in parts.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = json.loads((self.directory / MANIFEST).read_bytes())
+        except (OSError, ValueError, RecursionError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def _remove(self, parts: Iterable[str]) -> None:
         inside = self.directory.resolve()
@@ -126,6 +137,19 @@ def _parquet(columns: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def _prove_writable(directory: Path) -> None:
+    """Create a directory and write in it; what was created is taken away again."""
+    created = [place for place in (directory, *directory.parents) if not place.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    finally:
+        for place in created:
+            with contextlib.suppress(OSError):  # never there, or already somebody's
+                place.rmdir()
 
 
 def _replace(path: Path, content: bytes) -> None:

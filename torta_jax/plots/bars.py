@@ -21,9 +21,9 @@ def cost_and_overhead(cost_usd: Mapping[str, Interval], overhead_s: Mapping[str,
     figure = Figure(figsize=(9.0, 1.3 + 0.38 * len(cost_usd)))
     left, right = figure.subplots(1, 2, sharey=True)
     _interval_bars(left, cost_usd)
-    left.set(title="Power cost", xlabel="US dollars per episode")
+    left.set(title="Power cost, 95 % interval over seeds", xlabel="US dollars per episode")
     _interval_bars(right, overhead_s)
-    right.set(title="Operational overhead", xlabel="seconds per completed task")
+    right.set(title="Operational overhead, 95 % interval over seeds", xlabel="seconds per completed task")
     return figure
 
 
@@ -65,6 +65,6 @@ def _interval_bars(axes: Axes, intervals: Mapping[str, Interval]) -> None:
     )
     ends = np.nan_to_num(mean) + spread[1]
     for row, end in zip(rows, ends, strict=True):
-        axes.annotate(f"  {mean[row]:#.3g}".rstrip("."), (end, row), va="center", size="small", annotation_clip=False)
+        axes.annotate(f"  {mean[row]:.2f}", (end, row), va="center", size="small", annotation_clip=False)
     horizontal(axes, intervals)
     axes.set_xlim(0, 1.18 * ends.max() if ends.max() > 0 else 1.0)

@@ -35,7 +35,7 @@ def response_density(histograms: Mapping[str, np.ndarray]) -> Figure:
         row.spines["left"].set_visible(False)
         row.set_ylabel(name, rotation=0, ha="right", va="center")
         _mark(row, counted[name], top)
-    rows[-1].set_xlabel(f"response time (s), {_SHOWN:.1%} of the tasks of every policy shown")
+    rows[-1].set_xlabel(f"response time (s) of all seeds' tasks, up to {100 * _SHOWN:g} % of every policy's")
     figure.suptitle("Density of response time     │ mean     ┊ 99th percentile", x=0.02, ha="left", size="medium")
     return figure
 
@@ -57,4 +57,4 @@ def _mark(row, counts: np.ndarray, top: float) -> None:
     row.vlines(mean, 0, 1.1 * top, color="black", linewidth=1.0)
     row.vlines(p99, 0, 1.1 * top, color="black", linewidth=1.0, linestyle=":")
     for value in (mean, p99):
-        row.annotate(f" {value:.1f}", (value, 1.1 * top), size="small", va="center")
+        row.annotate(f" {value:.2f}", (value, 1.1 * top), size="small", va="center")

@@ -16,6 +16,7 @@ class Scheduler(Protocol):
 
     rule: Rule  # what happens task by task after the matrix
     activation: ActivationRule
+    by_urgency: Any  # [] bool: a slot that is known at its start is decided by deadline, then size (Algorithm 1)
     max_wait_s: Any  # [] a server with a longer queue takes no task; it stays buffered
 
     def init(self, cluster: Cluster) -> Any:

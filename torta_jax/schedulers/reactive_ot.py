@@ -1,22 +1,19 @@
 """Single-slot optimal transport on the last slot's demand: the reactive method the paper argues against."""
 
-from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
+from torta_jax.schedulers.rules import PLANS, Rules, Transport
 from torta_jax.schedulers.torta import EQ_7
-from torta_jax.sim.activation import ActivationRule
+from torta_jax.schedulers.tuned import tuned
 
 
 def reactive_ot() -> Rules:
     """Eq 2 per slot without memory, TORTA's micro layer, autoscaling on the last slot's demand."""
-    return Rules(transport=Transport(plan=PLANS.index("balanced")), weights=EQ_7)
+    return tuned("reactive-ot", _eq_2())
 
 
 def reactive_hysteresis() -> Rules:
-    """`reactive_ot` with smoothed demand, headroom and a cool-down: what engineering gains without foresight.
+    """`reactive_ot` with smoothed demand, headroom and a cool-down: what engineering gains without foresight."""
+    return tuned("reactive-hysteresis", _eq_2())
 
-    Tuned by `experiments.tune` with the same budget and objective as `torta`.
-    """
-    return reactive_ot().replace(
-        weights=EQ_7.replace(hardware=0.7, model_locality=0.1, embedding_locality=0.05),
-        forecast=Forecast(level=0.86),
-        activation=ActivationRule(sigma=2.0, utilisation=0.6, cooldown_s=464.0),
-    )
+
+def _eq_2() -> Rules:
+    return Rules(transport=Transport(plan=PLANS.index("balanced")), weights=EQ_7, by_urgency=True)

@@ -6,15 +6,17 @@ from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
 
-def round_robin(full_at: float = CALIBRATED.full_at) -> Rules:
-    """Each task goes to the next region, there to the next server that is on and can hold its model.
+def round_robin(max_wait_s: float = CALIBRATED.round_robin_wait_s) -> Rules:
+    """Each task goes to the next region, there to the next server that is on and has room.
+
+    A region with as many outstanding tasks as lanes is passed over for the least loaded one.
 
     Args:
-        full_at: load (outstanding tasks per lane) at which a region is passed over for the least loaded one.
+        max_wait_s: a server with a longer queue has no room; tuned by the calibration.
     """
     return Rules(
         transport=Transport(plan=PLANS.index("even")),
-        rule=Rule(keep_below=full_at, room_below=full_at, latency_weight=0.0, load_weight=1.0, cyclic=True),
+        rule=Rule(keep_below=1.0, room_below=1.0, latency_weight=0.0, load_weight=1.0, cyclic=True),
         weights=Weights(turn=1.0),
-        max_wait_s=45.0,
+        max_wait_s=max_wait_s,
     )

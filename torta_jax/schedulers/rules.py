@@ -55,6 +55,7 @@ class Rules(struct.PyTreeNode):
     weights: Weights = Weights()
     rule: Rule = Rule()
     activation: ActivationRule = ActivationRule()
+    by_urgency: bool = False
     max_wait_s: float = 90.0
 
     def init(self, cluster: Cluster) -> Outlook:

@@ -10,6 +10,6 @@ def sdib() -> Rules:
     return Rules(
         transport=Transport(plan=PLANS.index("stay")),
         rule=Rule(keep_below=0.0, latency_weight=0.0, load_weight=1.0),
-        weights=Weights(utilisation=10.0, wait=1.0, idle_time=0.1),
+        weights=Weights(wait=1.0, idle_time=0.1),
         max_wait_s=90.0,
     )

@@ -7,8 +7,8 @@ waiting at the balancer for the next free replica amounts to.
 """
 
 from torta_jax.calibration import CALIBRATED
-from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
-from torta_jax.sim.activation import ActivationRule
+from torta_jax.schedulers.rules import PLANS, Rules, Transport
+from torta_jax.schedulers.tuned import tuned
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
@@ -30,12 +30,7 @@ def skylb(keep_local: float = CALIBRATED.keep_local) -> Rules:
 def skylb_engineered() -> Rules:
     """SkyLB's routing with `torta`'s engineering: earliest finish, smoothed demand, headroom, cool-down.
 
-    Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. Its numbers
-    were tuned by `experiments.tune` with the same budget and objective as those of `torta`.
+    Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. It is tuned
+    as `torta` is.
     """
-    return skylb().replace(
-        rule=Rule(keep_below=0.93, room_below=0.65),
-        weights=Weights(wait=1.0, service=1.0),
-        forecast=Forecast(level=0.1),
-        activation=ActivationRule(sigma=1.9, utilisation=0.64, cooldown_s=600.0),
-    )
+    return tuned("skylb-engineered", skylb().replace(weights=Weights(wait=1.0, service=1.0)))

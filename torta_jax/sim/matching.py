@@ -1,8 +1,8 @@
 """Which task gets which server, under the two information models.
 
 `online`: a task is decided when it arrives and knows nothing of later ones; buffered tasks are decided at the start
-of the slot. `slot`: the slot's tasks are known when it starts (the paper's Algorithm 1), are decided by urgency and
-then size, and each lane serves what it was given in order of arrival.
+of the slot. `slot`: the slot's tasks are known when it starts (the paper's Algorithm 1); a policy may decide them by
+urgency and then size, and each lane serves what it was given in order of arrival.
 """
 
 import jax
@@ -21,19 +21,24 @@ def match(fleet: Fleet, scheduler, policy, servers: Servers, pool: Pool, axis_na
     """
     batch, count, place = pack(pool, servers.active.shape[0], fleet.physics)
     if fleet.physics.information == "slot":
-        batch = batch.replace(forced=decide_by_urgency(fleet, scheduler, policy, servers, batch, count, axis_name))
+        batch = batch.replace(forced=decide_in_order(fleet, scheduler, policy, servers, batch, count, axis_name))
     servers, idle_s, commitment = serve(fleet, scheduler, policy, servers, batch, count, axis_name)
     matched = settle(pool, commitment, place)
     return matched, servers, idle_s, matched.phase != pool.phase
 
 
-def decide_by_urgency(fleet, scheduler, policy, servers, batch: Batch, count, axis_name) -> jax.Array:
-    """[M, R] servers chosen in Algorithm 1's order, before the lanes serve in order of arrival."""
-    size_s = batch.prefill_s + batch.decode_s
-    last = jnp.where(batch.mask, 0.0, FAR_S)
-    rows = jnp.broadcast_to(jnp.arange(size_s.shape[0])[:, None], size_s.shape)
-    order = lax.sort((batch.deadline_s + last, -size_s, rows), dimension=0, num_keys=2)[2]
-    urgent = jax.tree.map(lambda x: jnp.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 2)), 0), batch)
-    _, _, commitment = serve(fleet, scheduler, policy, servers, urgent, count, axis_name)
+def decide_in_order(fleet, scheduler, policy, servers, batch: Batch, count, axis_name) -> jax.Array:
+    """[M, R] servers chosen in the policy's order, before the lanes serve in order of arrival.
+
+    By urgency: earliest deadline first, then the largest (Algorithm 1). An urgent task may arrive late in the slot; so
+    that nobody queues behind it before it is there, queues are then reckoned as work alone.
+    """
+    urgent = jnp.asarray(scheduler.by_urgency)
+    rows = jnp.broadcast_to(jnp.arange(batch.mask.shape[0])[:, None], batch.mask.shape)
+    first = jnp.where(urgent, batch.deadline_s, 0.0) + jnp.where(batch.mask, 0.0, FAR_S)
+    second = jnp.where(urgent, -(batch.prefill_s + batch.decode_s), 0.0)
+    order = lax.sort((first, second, rows), dimension=0, num_keys=2)[2]
+    sorted_ = jax.tree.map(lambda x: jnp.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 2)), 0), batch)
+    _, _, commitment = serve(fleet, scheduler, policy, servers, sorted_, count, axis_name, as_work=urgent)
     region = jnp.arange(order.shape[1])
     return jnp.zeros_like(batch.forced).at[order, region].set(commitment.server, unique_indices=True)

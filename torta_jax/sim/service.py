@@ -67,6 +67,8 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
     loading = jnp.where(resident, 0.0, cluster.switch_s)
     loading = loading + jnp.where(task.started[:, None], cluster.migrate_in_s, 0.0)
     wait = jnp.maximum(free - ready, 0.0)
+    lanes = cluster.lane_mask.sum(axis=-2)
+    busy = (cluster.lane_mask & (servers.free_s > ready[:, None])).sum(axis=-2) / jnp.maximum(lanes, 1)
     count = servers.active.shape[-1]
     return Offer(
         usable=servers.active & (servers.warm_s <= ready) & (size <= cluster.memory_gb),
@@ -77,7 +79,7 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
         hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
         heat=fade * servers.heat[region, task.model],
         similarity=similarity,
-        utilisation=servers.utilisation,
+        utilisation=busy,
         queue=wait / fleet.service_s[:, None],
         idle_s=jnp.maximum(ready - free, 0.0),
         turn=(jnp.arange(count) - servers.turn[:, None]) % count,
@@ -110,8 +112,8 @@ def choose(score: jax.Array, allowed: jax.Array) -> jax.Array:
     return jnp.where(first < count, first, -1).astype(jnp.int32)
 
 
-def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer: Offer, server: jax.Array):
-    """Give each region's task to `server` [R] (-1: to none).
+def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer: Offer, server: jax.Array, as_work):
+    """Give each region's task to `server` [R] (-1: to none); `as_work` as in `serve`.
 
     Returns the servers, the idle time inside the slot per lane [R, L, S], and a `Commitment` of [R] arrays.
     """
@@ -121,7 +123,7 @@ def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer
     lanes = jnp.where(fleet.cluster.lane_mask[region, :, at], servers.free_s[region, :, at], FAR_S)
     lane = jnp.argmin(lanes, axis=-1)
     free = jnp.take_along_axis(lanes, lane[:, None], axis=-1)[:, 0]
-    start = jnp.maximum(free, task.ready_s)
+    start = jnp.maximum(free, jnp.where(as_work, 0.0, task.ready_s))
     finish = start + offer.service_s[region, at]
     inside, beyond = gap(free, start, physics.slot_s)
 
@@ -177,7 +179,16 @@ def remember(fleet: Fleet, servers: Servers, task: Batch, taken: jax.Array, at: 
     )
 
 
-def serve(fleet: Fleet, scheduler, policy, servers: Servers, batch: Batch, count: jax.Array, axis_name=None):
+def serve(
+    fleet: Fleet,
+    scheduler,
+    policy,
+    servers: Servers,
+    batch: Batch,
+    count: jax.Array,
+    axis_name=None,
+    as_work: jax.Array | bool = False,
+):
     """Decide and start each region's tasks one after the other.
 
     Args:
@@ -185,6 +196,8 @@ def serve(fleet: Fleet, scheduler, policy, servers: Servers, batch: Batch, count
         count: [R] int32 tasks per region; the loop runs to the largest.
         axis_name: the name of an enclosing `vmap` axis. Its clusters then share one loop bound, which
             spares the loop a select over its whole state; the result is the same without it.
+        as_work: [] bool, queues hold work from the slot's start on, whenever it arrives: an estimate for tasks that
+            are decided in another order than that of arrival.
 
     Returns:
         The servers, idle lane time inside the slot [R, L, S] and a `Commitment` of [M, R] arrays.
@@ -201,7 +214,7 @@ def serve(fleet: Fleet, scheduler, policy, servers: Servers, batch: Batch, count
         server = choose(scheduler.affinity(policy, offer), allowed)
         server = jnp.where(task.forced == UNDECIDED, server, task.forced)
         server = jnp.where(task.mask, server, -1)
-        servers, idle_s, commitment = commit(fleet, servers, idle_s, task, offer, server)
+        servers, idle_s, commitment = commit(fleet, servers, idle_s, task, offer, server, as_work)
         write = lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, k, 0)  # noqa: E731
         return servers, idle_s, jax.tree.map(write, commitments, commitment)
 

@@ -1,5 +1,7 @@
 """The served models: their memory and their popularity."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +23,13 @@ In FP16 a parameter takes two bytes, so that every GPU type of Table I can serve
 
 MODEL_GB = tuple(2.0 * billions for _, billions in MODELS)
 """[K] weights in FP16, GB."""
+
+
+def stand_ins(names: Sequence[str]) -> str:
+    """One line on the models that stand in for those a trace names, the most frequent first."""
+    served = zip(names, MODELS, MODEL_GB, strict=False)
+    pairs = ", ".join(f"{name!r} as {model} ({size_gb:.1f} GB)" for name, (model, _), size_gb in served)
+    return f"model names are not looked up; by how often they occur, {pairs}; each at the speed of 7 billion parameters"
 
 
 def zipf_cumulative(num_models: int, exponent: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from torta_jax.workload.models import MODELS, stand_ins
 from torta_jax.workload.table import TraceTable, read
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -19,9 +20,9 @@ class Report:
     rows: int
     span_s: float
     slot_s: float
-    rate_mean: float  # requests per window; NaN if the trace is shorter than one
-    rate_min: int
-    rate_max: int
+    rate_mean: float  # requests per window; NaN without a window
+    rate_min: float
+    rate_max: float
     dispersion: float  # variance over mean of the requests per window; 1 for a Poisson process, NaN below two
     input_tokens: dict[float, float]  # quantile -> tokens
     output_tokens: dict[float, float]
@@ -30,17 +31,24 @@ class Report:
     problems: tuple[str, ...]  # what is allowed, but worth knowing
 
     def __str__(self) -> str:
+        requests = "1 request" if self.rows == 1 else f"{self.rows} requests"
+        span = f"{self.span_s / 60:.1f} min" if self.span_s >= 60 else f"{self.span_s:.3g} s"
         lines = [
-            f"{self.source}: {self.rows} requests in {self.span_s / 60:.1f} min",
-            f"requests per {self.slot_s:g} s: mean {self.rate_mean:.1f}, {self.rate_min} to {self.rate_max}, "
-            f"index of dispersion {self.dispersion:.1f}",
+            f"{self.source}: {requests} in {span}",
+            f"requests per {self.slot_s:g} s: {self._rates()}",
             f"input tokens:  {_line(self.input_tokens)}",
             f"output tokens: {_line(self.output_tokens)}",
-            f"models: {', '.join(self.models) or 'none named'}",
-            f"regions: {', '.join(self.regions) or 'none named'}",
+            f"models: {', '.join(self.models) or 'none named, a replay draws them'}",
+            f"regions: {', '.join(self.regions) or 'none named, a replay draws them'}",
             *(f"note: {problem}" for problem in self.problems),
         ]
         return "\n".join(lines)
+
+    def _rates(self) -> str:
+        if np.isnan(self.rate_mean):
+            return "no rate, " + ("shorter than one window" if self.span_s < self.slot_s else "too many windows")
+        spread = "" if np.isnan(self.dispersion) else f", index of dispersion {self.dispersion:.1f}"
+        return f"mean {self.rate_mean:.1f}, {self.rate_min:.0f} to {self.rate_max:.0f}{spread}"
 
 
 def check(path: str | Path, slot_s: float = 45.0) -> Report:
@@ -62,8 +70,8 @@ def measure(table: TraceTable, slot_s: float = 45.0) -> Report:
         span_s=span_s,
         slot_s=slot_s,
         rate_mean=float(rate.mean()) if len(rate) else np.nan,
-        rate_min=int(rate.min(initial=len(table))),
-        rate_max=int(rate.max(initial=0)),
+        rate_min=float(rate.min()) if len(rate) else np.nan,
+        rate_max=float(rate.max()) if len(rate) else np.nan,
         dispersion=float(rate.var(ddof=1) / rate.mean()) if len(rate) > 1 else np.nan,
         input_tokens=_quantiles(table.input_tokens),
         output_tokens=_quantiles(table.output_tokens),
@@ -92,13 +100,13 @@ def _line(quantiles: dict[float, float]) -> str:
 
 def _problems(table: TraceTable, rate: np.ndarray, slot_s: float) -> tuple[str, ...]:
     no_input, no_output = (table.input_tokens == 0).sum(), (table.output_tokens == 0).sum()
-    empty = (rate == 0).sum()
+    empty, named = (rate == 0).sum(), len(table.models)
     notes = {
-        f"shorter than one slot of {slot_s:g} s": table.time_s[-1] < slot_s,
-        f"more than {MAX_WINDOWS} slots of {slot_s:g} s: no rate": table.time_s[-1] >= slot_s * MAX_WINDOWS,
         f"{empty} of {len(rate)} slots of {slot_s:g} s are empty": empty > 0,
-        f"{no_input} requests have no input tokens": no_input > 0,
-        f"{no_output} requests have no output tokens": no_output > 0,
+        f"requests without input tokens: {no_input}": no_input > 0,
+        f"requests without output tokens: {no_output}": no_output > 0,
         "all requests arrive at the same time": len(table) > 1 and table.time_s[-1] == 0,
+        f"{named} models are named, `torta compare` takes at most {len(MODELS)}": named > len(MODELS),
+        stand_ins(table.models): 0 < named <= len(MODELS),
     }
     return tuple(note for note, holds in notes.items() if holds)

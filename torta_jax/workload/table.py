@@ -146,6 +146,7 @@ def _table(cells: _Cells) -> TraceTable:
 
 def _read_csv(path: Path) -> _Cells:
     text = _text(path)
+    require(bool(text.strip()), f"{path}: an empty file")
     header, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
     names = next(csv.reader([header]), [])
     fields = _fields(path, names)

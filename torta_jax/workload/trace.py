@@ -106,7 +106,7 @@ class Trace(struct.PyTreeNode):
         low = patience_low_s
         require(0 <= low <= patience_high_s, f"patience_low_s = {low}: allowed are 0 to patience_high_s")
         num_models, found = len(model_gb), len(table.models)
-        require(found <= num_models, f"{table.source}: {found} models, model_gb has only {num_models}")
+        require(found <= num_models, f"{table.source}: {found} models, at most {num_models} are allowed")
         place = _Slots(table, slot_s, num_slots, max_tasks)
         traced = {
             "model_gb": model_gb,

@@ -1,0 +1,92 @@
+"""Does the result on the default world hold elsewhere? Other networks, loads, placements of the fleet, and trouble.
+
+Every row is one `torta compare`, against SkyLB in the same worlds; nothing is tuned or calibrated anew.
+
+    python -m experiments.robustness
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "polska": ("--topology", "polska"),
+    "gabriel": ("--topology", "gabriel"),
+    "cost2 (proxy)": ("--topology", "cost2"),
+    **{f"load {load}": ("--load", load) for load in ("0.2", "0.5", "0.6", "0.7", "0.8")},
+    **{f"placement {seed}": ("--fleet-seed", str(seed)) for seed in range(1, 5)},
+    "hourly prices": ("--prices", "hourly"),
+}
+"""World -> options of `torta compare`."""
+
+EVENTS = {
+    "surge": "[[surge]]\nstart_slot = 160\nnum_slots = 30\nfactor = 2.5\n",
+    "two regions fail": '[[failure]]\nstart_slot = 200\nnum_slots = 40\nregions = ["CHINng", "HSTNng"]\n',
+    "price shock": '[[price_shock]]\nstart_slot = 120\nnum_slots = 240\nfactor = 4.0\nregions = ["DNVRng", "KSCYng"]\n',
+}
+"""World -> events of its `--config`."""
+
+TIMES = {"response_s": "response s", "response_p99_s": "p99 s", "overhead_s_per_task": "overhead s/task"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    policies: tuple[str, ...] = ("skylb-engineered", "torta-paper", "torta")
+    seeds: int = 8
+    json: bool = False  # one JSON document on stdout in place of the table
+
+
+def compare(words: tuple[str, ...], events: str, options: Options) -> dict[str, Any]:
+    """The result document of one comparison."""
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "world.toml"
+        config.write_text(events)
+        command = [sys.executable, "-m", "torta_jax.cli.main", "compare", "-q", "--json", "--config", str(config)]
+        command += ["--seeds", str(options.seeds), "--policies", "skylb", *options.policies, *words]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def cells(document: dict[str, Any], policy: str) -> list[str]:
+    """Differences against SkyLB: seconds, cost in per cent, and the share of tasks that either dropped."""
+    paired, skylb, own = document["paired"][policy], document["policies"]["skylb"], document["policies"][policy]
+    seconds = [_interval(paired[metric], 1.0, 2) for metric in TIMES]
+    cost = _interval(paired["power_cost_usd"], 100 / skylb["power_cost_usd"], 1)
+    dropped = " / ".join(f"{100 * entry['dropped'] / entry['arrived']:.2f}" for entry in (own, skylb))
+    return [*seconds, cost, dropped]
+
+
+def _interval(difference: dict[str, float], scale: float, digits: int) -> str:
+    middle, low, high = (scale * difference[key] for key in ("difference", "low", "high"))
+    return f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def main() -> None:
+    options, progress = tyro.cli(Options, description=__doc__), Console(stderr=True)
+    documents = {
+        name: compare(OPTIONS.get(name, ()), EVENTS.get(name, ""), options)
+        for name in track((*OPTIONS, *EVENTS), "comparing", console=progress)
+    }
+    if options.json:
+        print(json.dumps(documents, indent=2))
+        return
+    table = Table("world", "policy", *TIMES.values(), "cost %", "dropped %, own / SkyLB's", box=None, pad_edge=False)
+    for name, document in documents.items():
+        for policy in options.policies:
+            table.add_row(name, policy, *cells(document, policy))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A run that is not watched on a terminal still says how far it is."""
+
+import time
+
+import pytest
+
+from torta_jax.cli import progress
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.01)
+
+
+def lines_of(capsys, quiet: bool) -> list[str]:
+    with progress.Steps(1, quiet):
+        time.sleep(0.2)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_the_time_before_the_first_slots_is_not_silent(impatient, capsys):
+    assert "compiling or in the first slots" in lines_of(capsys, quiet=False)[0]
+    assert lines_of(capsys, quiet=True) == []
+
+
+def test_the_first_slots_are_told_at_once_and_then_each_finished_policy(capsys):
+    with progress.Steps(2, quiet=False) as steps:
+        steps("torta", 5, 100)
+        steps("torta", 10, 100)
+        steps("torta", 100, 100)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "torta: torta (1 of 2): 5 of 100 slots"
+    assert last.startswith("torta: torta (1 of 2): 100 of 100 slots, about ")

@@ -1,0 +1,81 @@
+"""Batches of seeds: how they are cut, how they report, how they end early."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from tests.references.worlds import Size, random_world
+from torta_jax import schedulers
+from torta_jax.errors import InputError
+from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, chunks, evaluate, spread
+
+SIZE = Size(regions=2, servers=2, lanes=1, slots=6, max_tasks=32, carry_tasks=64, region_tasks=32)
+
+
+@functools.cache
+def world():
+    return jax.jit(random_world, static_argnums=1)(jax.random.key(3), SIZE)
+
+
+def run(seeds, slots=SIZE.slots, policies=("skylb",), **more):
+    cluster, workload, scenario, physics = world()
+    chosen = {name: schedulers.get(name) for name in policies}
+    return evaluate(cluster, workload, scenario, chosen, seeds, slots, physics=physics, **more)
+
+
+@pytest.mark.parametrize("slots", [1, 7, 59, 60, 61, 127, 480, 481])
+def test_chunks_add_up_and_have_at_most_two_lengths(slots):
+    found = chunks(slots)
+    assert sum(found) == slots
+    assert max(found) <= LONGEST_CHUNK
+    assert len(set(found)) <= 2
+
+
+@pytest.mark.parametrize("count", [1, CPU_BATCH, CPU_BATCH + 1, 40])
+def test_batches_hold_every_seed_in_order_and_are_filled_with_the_last(count):
+    seeds = list(range(5, 5 + count))
+    batches = [batch for _, batch in spread(seeds)]
+    assert {len(batch) for batch in batches} == {CPU_BATCH}
+    together = [seed for batch in batches for seed in batch]
+    assert together[:count] == seeds
+    assert set(together[count:]) <= {seeds[-1]}
+    assert len(together) - count < CPU_BATCH
+
+
+def test_progress_rises_to_the_number_of_slots_whatever_batch_is_ahead():
+    seen = []
+    run(3 * CPU_BATCH, policies=("skylb", "torta"), progress=lambda *place: seen.append(place))
+    for name in ("skylb", "torta"):
+        done = [slots for policy, slots, _ in seen if policy == name]
+        assert done == sorted(done)
+        assert done[-1] == SIZE.slots
+    assert {total for *_, total in seen} == {SIZE.slots}
+
+
+def test_an_error_while_reporting_ends_the_run():
+    calls = []
+
+    def fail(*place):
+        calls.append(place)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(16 * CPU_BATCH, progress=fail)
+    assert len(calls) < 16
+
+
+def test_a_seed_is_the_same_alone_and_by_its_number():
+    many, one = run(5)["skylb"], run([3])["skylb"]
+    assert one.num_seeds == 1
+    np.testing.assert_array_equal(many.slots.arrived[3], one.slots.arrived[0])
+    np.testing.assert_array_equal(many.slots.response_s[3], one.slots.response_s[0])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "slots", "message"), [(0, 3, "seeds"), ([], 3, "seeds"), (1, 0, "slots"), (1, 99, "6 slots, 99 needed")]
+)
+def test_nothing_to_run_is_an_error(seeds, slots, message):
+    with pytest.raises(InputError, match=message):
+        run(seeds, slots)

@@ -1,0 +1,76 @@
+"""Who decides first, and what is assumed of the queues until then."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.references.clusters import reference_cluster
+from tests.references.worlds import Size, random_world
+from torta_jax import schedulers
+from torta_jax.evaluate.rollout import numbers
+from torta_jax.schedulers.rules import Rules
+from torta_jax.sim.affinity import Weights
+from torta_jax.sim.matching import match
+from torta_jax.sim.service import Fleet
+from torta_jax.sim.simulate import simulate
+from torta_jax.sim.state import Physics, empty_pool, initial_state
+from torta_jax.types import Phase
+
+FASTEST = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=1000.0)
+
+
+def decided(tasks, information, *, by_urgency=True, speeds=(1.0, 0.5)):
+    """Server and start of (arrival, deadline, work) tasks, given in order of arrival, on one region's servers."""
+    cluster = reference_cluster(1, len(speeds)).replace(decode_speed=jnp.asarray([speeds]))
+    physics = numbers(Physics(carry_tasks=len(tasks), region_tasks=len(tasks), information=information))
+    policy = numbers(FASTEST.replace(by_urgency=by_urgency))
+    arrival, deadline, work = (jnp.asarray(column, float) for column in zip(*tasks, strict=True))
+    pool = empty_pool(len(tasks), 0).replace(
+        phase=jnp.full(len(tasks), int(Phase.BUFFERED), jnp.int32), ready_s=arrival, deadline_s=deadline, decode_s=work
+    )
+    servers = initial_state(cluster, physics, policy, 1, 0).servers
+    fleet = Fleet(cluster, jnp.ones(1), physics, jnp.full(1, 10.0))
+    pool, *_ = match(fleet, policy, None, servers, pool)
+    return np.asarray(pool.server).tolist(), np.asarray(pool.start_s).tolist()
+
+
+def test_in_the_slot_model_the_urgent_task_has_first_choice_and_online_the_first_comer():
+    tasks = [(0.0, 300.0, 10.0), (0.0, 100.0, 10.0)]
+    assert decided(tasks, "online", speeds=(1.0, 0.9))[0] == [0, 1]
+    assert decided(tasks, "slot", speeds=(1.0, 0.9))[0] == [1, 0]
+
+
+def test_of_equally_urgent_tasks_the_larger_chooses_first():
+    tasks = [(0.0, 100.0, 5.0), (0.0, 100.0, 20.0)]
+    assert decided(tasks, "slot", speeds=(1.0, 0.9))[0] == [1, 0]
+
+
+def test_a_policy_may_keep_the_order_of_arrival_in_the_slot_model():
+    tasks = [(0.0, 300.0, 10.0), (0.0, 100.0, 10.0)]
+    found = decided(tasks, "slot", by_urgency=False, speeds=(1.0, 0.9))
+    assert found == decided(tasks, "online", speeds=(1.0, 0.9))
+
+
+def test_nobody_waits_for_an_urgent_task_that_is_not_there_yet():
+    tasks = [(0.0, 300.0, 10.0), (40.0, 100.0, 10.0)]
+    server, start = decided(tasks, "slot", speeds=(1.0, 0.1))
+    assert server == [0, 0]
+    assert start == [0.0, 40.0]
+
+
+@pytest.mark.parametrize("name", [name for name in schedulers.NAMES if not schedulers.get(name).by_urgency])
+def test_policies_that_act_task_by_task_do_the_same_under_both_information_models(name):
+    size = Size(regions=3, servers=3, lanes=2, slots=10, max_tasks=64, carry_tasks=96, region_tasks=48)
+
+    def outcome(information):
+        cluster, workload, scenario, physics = random_world(jax.random.key(11), size._replace(information=information))
+        policy = numbers(schedulers.get(name))
+        _, metrics = simulate(cluster, workload, policy, jax.random.key(11), scenario=scenario, physics=physics)
+        return metrics
+
+    online, slot = jax.jit(outcome, static_argnums=0)("online"), jax.jit(outcome, static_argnums=0)("slot")
+    assert online.completed.sum() > 20
+    for field in ("completed", "buffered", "queued", "running", "server_starts", "dropped"):
+        np.testing.assert_array_equal(getattr(online, field), getattr(slot, field), err_msg=field)
+    np.testing.assert_allclose(online.response_s, slot.response_s, rtol=1e-5)

@@ -1,0 +1,40 @@
+"""A comparison whose results would not fit in memory is refused before anything is computed."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from torta_jax.cli.options import Compare
+from torta_jax.errors import require
+from torta_jax.sim.metrics import NUM_BINS, TIMES, SlotMetrics
+from torta_jax.types import Drop
+
+LIMIT_GB = 4.0
+WHOLE_BYTES = 4  # of a count: int32
+
+
+def per_slot_bytes() -> int:
+    """What is kept of each slot of each seed: `SlotMetrics`, one number a field, but dropped tasks by reason."""
+    numbers = len(dataclasses.fields(SlotMetrics)) - 1 + len(Drop)
+    return numbers * max(WHOLE_BYTES, jnp.zeros(()).dtype.itemsize)
+
+
+def per_seed_bytes(regions: int) -> int:
+    """What is kept of each seed beside its slots: histograms, and counts by origin."""
+    return (len(TIMES) * NUM_BINS + 2 * regions) * WHOLE_BYTES
+
+
+def check(options: Compare, policies: int, slots: int, regions: int) -> None:
+    """Every policy's results are held until the end.
+
+    Raises:
+        InputError: they are larger than `LIMIT_GB`.
+    """
+    one_seed = policies * (slots * per_slot_bytes() + per_seed_bytes(regions))
+    seeds, most = options.seeds, int(LIMIT_GB * 1e9) // one_seed
+    size_gb = seeds * one_seed / 1e9
+    require(
+        seeds <= most,
+        f"{options.place('seeds')} = {seeds} and {options.place('slots')} = {slots}: {size_gb:,.1f} GB of results for "
+        f"{policies} policies, {LIMIT_GB:g} GB are allowed: keep seeds × slots within {most * slots:,}",
+    )
