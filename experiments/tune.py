@@ -2,7 +2,7 @@
 
 The objective is Eq 1 per task in seconds (`torta_jax.Objective`, drops charged). Seeds are of a stream of their own, so
 that nothing here has seen an evaluation's worlds. A search starts in the middle of its ranges, not at numbers found
-before: a Sobol sequence, then shrinking random steps around the best.
+before: a Halton sequence, then shrinking random steps around the best.
 
     python -m experiments.tune                 # twenty minutes on 2 cores; rewrites torta_jax/schedulers/tuned.toml
     python -m experiments.tune torta           # this policy alone, the others' numbers stay
@@ -106,7 +106,7 @@ def search(name: str, options: Options, console: Console) -> tuple[Numbers, floa
             console.print(f"{name}: {cost:.3f} s per task", numbers(space, point))
 
     attempt(best)
-    for point in qmc.scale(qmc.Sobol(len(space), rng=0).random(options.trials * len(space)), low, high):
+    for point in qmc.scale(qmc.Halton(len(space), rng=0).random(options.trials * len(space)), low, high):
         attempt(point)
     for left in np.linspace(1, 0, options.refinements * len(space), endpoint=False):
         step = 0.25 * left * (high - low) * draws.standard_normal(len(space))

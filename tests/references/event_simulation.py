@@ -34,12 +34,14 @@ class Task:
     started: bool = False
     outcome: int = BUFFERED
     job: "Job | None" = None
+    diary: list[tuple[str, float, float]] = field(default_factory=list)  # "network" or "inference", from when to when
 
 
 @dataclass(eq=False)
 class Job:
     """One attempt to run a task on a lane."""
 
+    task: Task
     lane: "Lane"
     ready: float
     loading: float
@@ -83,6 +85,7 @@ class Fleet:
         self.servers = [[Server(lanes) for lanes in self._lanes(r)] for r in range(self.regions)]
         self.alive = [True] * self.regions
         self.tasks: list[Task] = []
+        self.efforts: list[tuple[str, float]] = []  # of this slot: what, and its seconds
         self.events: list[tuple[float, int, str, Lane, Job | None]] = []
         self.now, self.serial = 0.0, 0
 
@@ -107,6 +110,7 @@ class Fleet:
             The tasks held in this slot, with their outcome.
         """
         end = self.now + self.slot_s
+        self.efforts = []
         held = self.tasks + arrivals
         self._fail(alive)
         for task in held:
@@ -142,15 +146,17 @@ class Fleet:
             job = task.job
             if job is None or job.lane not in server.lanes:
                 continue
+            task.job, task.outcome = None, BUFFERED
             if job.start < self.now:
+                task.diary.append(("inference", job.start, self.now))
+                if self.lose_running:
+                    task.outcome = FAILURE
+                    continue
                 done = max(self.now - job.start - job.loading, 0.0) / job.compute
                 task.prefill, task.decode = task.prefill * (1 - done), task.decode * (1 - done)
-                task.ready = self.now + self.hardware["migrate_out_s"][region][index]
-                task.started = True
-                task.outcome = FAILURE if self.lose_running else BUFFERED
-            else:
-                task.outcome = BUFFERED
-            task.job = None
+                serialise = self.hardware["migrate_out_s"][region][index]
+                task.started, task.ready = True, self.now + serialise
+                self.efforts.append(("serialise", serialise))
         for lane in server.lanes:
             if lane.current:
                 lane.current.finish = self.now
@@ -164,14 +170,19 @@ class Fleet:
                 wanted = on[region][index]
                 assert not wanted or (alive[region] and server.lanes), "a server that cannot be on"
                 if wanted and not server.on and not server.working(self.now):
-                    server.warm = self.now + self.hardware["warmup_s"][region][index]
+                    warmup = self.hardware["warmup_s"][region][index]
+                    self.efforts.append(("start a server", warmup))
+                    server.warm = self.now + warmup
                     server.memory, server.recent = {}, []
                 server.on = wanted
 
     def _forward(self, task, region, may_move):
-        assert may_move or region == task.region, "a task moved that had to stay"
-        task.ready = max(task.ready, self.now) if may_move else task.ready
-        task.ready += self.hardware["latency_s"][task.region][region]
+        if not may_move:
+            assert region == task.region, "a task moved that had to stay"
+            return
+        leaves = max(task.ready, self.now)
+        task.ready = leaves + self.hardware["latency_s"][task.region][region]
+        task.diary.append(("network", leaves, task.ready))
         task.region = region
 
     def _commit(self, task, index):
@@ -185,14 +196,19 @@ class Fleet:
         saved = self.gain * self._hit(server, task, ready) if resident else 0.0
         compute = task.prefill * (1 - saved) / facts["prefill_speed"] + task.decode / facts["decode_speed"]
         compute /= self.hardware["kind_match"][task.kind][task.region][index]
-        loading = (0.0 if resident else facts["switch_s"]) + (facts["migrate_in_s"] if task.started else 0.0)
+        switch = 0.0 if resident else facts["switch_s"]
+        resume = facts["migrate_in_s"] if task.started else 0.0
+        if not resident:
+            self.efforts.append(("load a model", switch))
+        if task.started:
+            self.efforts.append(("resume elsewhere", resume))
         self._load(server, task.model, ready, facts["memory_gb"])
         server.recent.append((ready, task.embedding))
 
         lane = min(server.lanes, key=lambda lane: lane.free)
-        job = Job(lane, ready, loading, compute)
+        job = Job(task, lane, ready, switch + resume, compute)
         lane.queue.append(job)
-        lane.free = max(lane.free, ready) + (loading + compute)
+        lane.free = max(lane.free, ready) + (job.loading + compute)
         task.job, task.outcome = job, QUEUED
         self._push(ready, "ready", lane)
 
@@ -225,6 +241,7 @@ class Fleet:
             time, _, kind, lane, job = heapq.heappop(self.events)
             if kind == "finish" and job and lane.current is job:
                 job.finish = time
+                job.task.diary.append(("inference", job.start, time))
                 lane.current = None
             if lane.current is None and lane.queue and lane.queue[0].ready <= time:
                 job = lane.current = lane.queue.popleft()

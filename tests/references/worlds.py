@@ -76,7 +76,10 @@ def random_policy(key: jax.Array) -> Rules:
 
 
 def random_world(key: jax.Array, size: Size, *, drops: bool = True):
-    """A cluster, a workload, a scenario and the physics, all at random; `drops=False` leaves no reason to drop."""
+    """A cluster, a workload, a scenario and the physics, all at random; `drops=False` leaves no reason to drop.
+
+    The hour, and with it the price of electricity, changes once inside the run (if that is shorter than an hour).
+    """
     cluster_key, scenario_key, number_key = jax.random.split(key, 3)
     load, mismatch, switch_factor, patience, lose = jax.random.uniform(number_key, (5,))
     cluster = random_cluster(
@@ -89,6 +92,9 @@ def random_world(key: jax.Array, size: Size, *, drops: bool = True):
     physics = numbers(
         Physics(carry_tasks=size.carry_tasks, region_tasks=size.region_tasks, information=size.information)
     )
+    hour, part = jax.random.uniform(jax.random.fold_in(number_key, 1), (2,))
+    before_h = (0.1 + 0.8 * part) * size.slots * physics.slot_s / 3600
+    workload = workload.replace(start_hour_utc=(jnp.floor(24 * hour) - before_h) % 24)
     return cluster, workload, scenario, physics.replace(lose_running=(lose < 0.5) & drops)
 
 

@@ -1,41 +1,45 @@
-"""Every task starts and ends when an independent event simulation says so, and every server uses its energy."""
+"""An independent event simulation, told only what a policy decided, finds the same tasks, times, energy and books."""
 
 import jax
 import numpy as np
 import pytest
 
-from tests.references.event_simulation import Fleet, Task
+from tests.references.books import Books
+from tests.references.event_simulation import OVERFLOW, Fleet, Task
 from tests.references.worlds import Size, arrivals, named_policies, random_world, run_world
 from torta_jax import schedulers
-from torta_jax.sim.account import OUTCOMES
+from torta_jax.sim.account import DROPS, OUTCOMES
+from torta_jax.sim.metrics import BIN_EDGES_S, TIMES
 
-TOLERANCE_S = 1e-9
+TOLERANCE = 1e-9  # seconds; of other numbers it is relative
 
 AMPLE = Size(regions=3, servers=4, lanes=2, slots=14, max_tasks=160, carry_tasks=320, region_tasks=192)
-TIGHT = Size(regions=4, servers=3, lanes=1, slots=14, max_tasks=32, carry_tasks=24, region_tasks=7)
+TIGHT = Size(regions=4, servers=3, lanes=2, slots=14, max_tasks=48, carry_tasks=36, region_tasks=10)
 TALL = Size(regions=5, servers=4, lanes=1, slots=20, max_tasks=96, carry_tasks=64, region_tasks=24)
 INFORMATION = ("online", "slot")
+HAPPEN = ("late", "model_loads", "migrations", "server_starts", "switching_cost")
 
 
 def run(size, seed, fleets):
-    """Worlds, records, arrivals and policies of many random fleets, as NumPy arrays."""
+    """Worlds, results, arrivals and policies of many random fleets, as NumPy arrays."""
     keys = jax.random.split(jax.random.key(seed), fleets)
     policies = named_policies(fleets)
 
     @jax.jit
     def everything(keys, policies):
         def one(key, policy):
-            _, (_, record) = run_world(key, policy, size, keep=lambda record: record)
-            return random_world(key, size), record, arrivals(key, size)
+            run, (metrics, record) = run_world(key, policy, size, keep=lambda record: record)
+            return random_world(key, size), (run.totals, metrics, record), arrivals(key, size)
 
         return jax.vmap(one)(keys, policies)
 
     return jax.tree.map(np.asarray, (*everything(keys, policies), policies))
 
 
-def replay(size, world, record, tasks, policy):
+def replay(size, world, result, tasks, policy):
     """Replay one fleet's decisions and compare; returns how often each thing happened."""
     cluster, workload, scenario, physics = world
+    totals, metrics, record = result
     hardware = {name: value.tolist() for name, value in vars(cluster).items()}
     fleet = Fleet(
         hardware,
@@ -47,7 +51,10 @@ def replay(size, world, record, tasks, policy):
         carry_tasks=size.carry_tasks,
         region_tasks=size.region_tasks,
     )
-    seen = dict.fromkeys((*OUTCOMES, "loads", "migrations"), 0)
+    books = Books(fleet, float(workload.start_hour_utc))
+    counts, spent = np.zeros_like(record.counts), []
+    prices = []
+    seen = dict.fromkeys(HAPPEN, 0)
     for t in range(size.slots):
         begin = fleet.now
         new = [new_task(tasks, t, n, begin) for n in np.flatnonzero(tasks.mask[t])]
@@ -59,13 +66,21 @@ def replay(size, world, record, tasks, policy):
         held = fleet.run_slot(scenario.alive[t].tolist(), new, on, routes, server, bool(policy.rule.reroute))
         for row, task in zip(rows, held, strict=True):
             compare(pool, record.outcome[t, row], row, task, begin)
-            seen[OUTCOMES[task.outcome]] += 1
-            if record.taken[t, row] and task.job:
-                seen["loads"] += task.job.loading > 0
-                seen["migrations"] += task.started
+            counts[t, task.outcome, task.origin, task.kind] += 1
         assert (record.outcome[t] < len(OUTCOMES)).sum() == len(rows)
+        counts[t, OVERFLOW] += tasks.overflow[t]
         compare_usage(fleet, record, t)
-    return seen
+        book, lives = books.close(held, new, int(tasks.overflow[t].sum()), scenario.price_factor[t].tolist())
+        compare_books(metrics, book, t)
+        spent += lives
+        prices.append([books.price(region) for region in range(size.regions)])
+        for name in HAPPEN:
+            seen[name] += book[name]
+    np.testing.assert_array_equal(record.counts, counts)
+    compare_totals(totals, counts, tasks, spent)
+    seen = dict(zip(OUTCOMES, counts.sum(axis=(0, 2, 3)).tolist(), strict=True)) | seen
+    shocks = int((scenario.price_factor != 1).any(axis=0).sum())
+    return seen | {"hours change": int((np.diff(prices, axis=0) != 0).any()), "price shocks": shocks}
 
 
 def new_task(tasks, t, n, begin):
@@ -87,15 +102,15 @@ def new_task(tasks, t, n, begin):
 def compare(pool, outcome, row, task, begin):
     assert OUTCOMES[outcome] == OUTCOMES[task.outcome]
     assert (pool.origin[row], pool.kind[row], pool.model[row]) == (task.origin, task.kind, task.model)
-    assert begin + pool.arrival_s[row] == pytest.approx(task.arrival, abs=TOLERANCE_S, rel=0)
+    assert begin + pool.arrival_s[row] == pytest.approx(task.arrival, abs=TOLERANCE, rel=0)
     if task.job and task.job.start < np.inf:
-        assert begin + pool.start_s[row] == pytest.approx(task.job.start, abs=TOLERANCE_S, rel=0)
+        assert begin + pool.start_s[row] == pytest.approx(task.job.start, abs=TOLERANCE, rel=0)
         end = (
             task.job.finish
             if OUTCOMES[outcome] == "completed"
             else task.job.start + task.job.loading + task.job.compute
         )
-        assert begin + pool.finish_s[row] == pytest.approx(end, abs=TOLERANCE_S, rel=0)
+        assert begin + pool.finish_s[row] == pytest.approx(end, abs=TOLERANCE, rel=0)
 
 
 def compare_usage(fleet, record, t):
@@ -103,23 +118,48 @@ def compare_usage(fleet, record, t):
     usage = jax.tree.map(lambda x: x[t], record.usage)
     names = ("busy_s", "on_s", "warming_s", "energy_kwh")
     for i, name in enumerate(names):
-        np.testing.assert_allclose(getattr(usage, name), found[..., i], rtol=0, atol=TOLERANCE_S, err_msg=name)
+        np.testing.assert_allclose(getattr(usage, name), found[..., i], rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+def compare_books(metrics, book, t):
+    """Every number of the slot's metrics, counts exactly."""
+    assert book.keys() == vars(metrics).keys()
+    for name, expected in book.items():
+        found = getattr(metrics, name)[t]
+        if np.issubdtype(found.dtype, np.integer):
+            np.testing.assert_array_equal(found, expected, err_msg=name)
+        else:
+            atol = TOLERANCE if name.endswith("_s") else 1e-3 * TOLERANCE
+            np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=atol, err_msg=name)
+
+
+def compare_totals(totals, counts, tasks, spent):
+    """Counts of the whole run by origin and kind, and the histograms."""
+    by_outcome = counts.sum(axis=0)
+    np.testing.assert_array_equal(totals.completed, by_outcome[0])
+    np.testing.assert_array_equal(totals.dropped, by_outcome[DROPS:])
+    arrived = tasks.overflow.sum(axis=0)
+    np.add.at(arrived, (tasks.origin[tasks.mask], tasks.kind[tasks.mask]), 1)
+    np.testing.assert_array_equal(totals.arrived, arrived)
+    for row, name in enumerate(TIMES):
+        histogram, _ = np.histogram([one[name] for one in spent], BIN_EDGES_S)
+        np.testing.assert_array_equal(totals.histogram[row], histogram, err_msg=name)
 
 
 def check(size, seed, fleets):
     """Compare `fleets` random fleets; returns what they went through."""
     with jax.enable_x64(True):
-        worlds, records, tasks, policies = run(size, seed, fleets)
+        worlds, results, tasks, policies = run(size, seed, fleets)
     seen = {}
     for i in range(fleets):
-        one = jax.tree.map(lambda x, i=i: x[i], (worlds, records, tasks, policies))
+        one = jax.tree.map(lambda x, i=i: x[i], (worlds, results, tasks, policies))
         for name, count in replay(size, *one).items():
             seen[name] = seen.get(name, 0) + count
     return seen
 
 
 @pytest.mark.parametrize("information", INFORMATION)
-def test_event_simulation_gives_the_same_start_and_finish_of_every_task(information):
+def test_event_simulation_gives_the_same_tasks_servers_and_books_in_every_slot(information):
     seen = check(TIGHT._replace(information=information), seed=1, fleets=7 * len(schedulers.NAMES))
     assert min(seen.values()) > 0, f"something never happened: {seen}"
 

@@ -38,7 +38,7 @@ def test_no_events_make_a_calm_world():
 @pytest.mark.parametrize(
     ("event", "message"),
     [
-        (Surge(0, 1, 2.0, ["Denwer"]), r"event 1 \(Surge\): unknown region 'Denwer'; did you mean 'Denver'"),
+        (Surge(0, 1, 2.0, ["Denwer"]), r"^surge 1: unknown region 'Denwer'; did you mean 'Denver'"),
         (Failure(0, 1, [3]), "region 3, allowed are 0 to 2"),
         (Failure(0, 1, []), "no region named"),
         (Failure(10, 1), "start_slot = 10, allowed are 0 to 9"),
@@ -52,6 +52,12 @@ def test_no_events_make_a_calm_world():
 def test_a_wrong_event_is_named(event, message):
     with pytest.raises(InputError, match=message):
         scenario.compile([event], 10, NAMES)
+
+
+def test_events_are_numbered_among_their_own_kind_as_in_a_file():
+    events = [Surge(0, 1, 2.0), Failure(0, 1), Failure(0, 1, ["Denver", "Denwer"])]
+    with pytest.raises(InputError, match=r"^failure 2: unknown region 'Denwer'"):
+        scenario.compile(events, 10, NAMES)
 
 
 def test_random_worlds_stay_in_range_and_never_lose_all_regions():

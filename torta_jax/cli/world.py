@@ -14,16 +14,15 @@ from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.rollout import world_keys
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
-from torta_jax.workload import Failure, PriceShock, Surge, Synthetic, Trace, read
+from torta_jax.workload import Synthetic, Trace, read
 from torta_jax.workload.models import stand_ins
+from torta_jax.workload.scenario import EVENTS
 from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOTS = 480
 OVERFLOW_PROBABILITY = 1e-6
 RECORDED: dict[str, Any] = {"speed_spread": 1.0, "mismatch": 1.0}
 """Tokens of a trace take each GPU type the catalogue's time; the calibrated speeds belong to synthetic work."""
-
-EVENTS = {"surge": Surge, "failure": Failure, "price_shock": PriceShock}
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,17 @@ class SlotMetrics(struct.PyTreeNode):
     inference_s: jax.Array
     network_s: jax.Array
     load_balance: jax.Array  # Eq 11, 1 / (1 + CV of the active servers' utilisation)
-    utilisation: jax.Array  # busy share of the switched-on lane time
-    active_servers: jax.Array  # switched on and warm for some of the slot
+    utilisation: jax.Array  # mean over the active servers of the busy share of their time on
+    active_servers: jax.Array  # warm and switched on, or draining, for some of the slot
     energy_kwh: jax.Array
     power_cost_usd: jax.Array
     model_loads: jax.Array
     model_load_s: jax.Array
-    migrations: jax.Array  # started tasks moved to another server
+    migrations: jax.Array  # interrupted tasks that were given a server again
     migration_s: jax.Array
     server_starts: jax.Array
     warmup_s: jax.Array
-    switching_cost: jax.Array  # ||A_t - A_{t-1}||_F^2 of the realised routing shares (Section III)
+    switching_cost: jax.Array  # of the new tasks: ||A_t - A_{t-1}||_F^2 of the realised routing shares (Section III)
 
 
 def bin_of(time_s: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """What happens to the world: surges, failures with repair, price shocks."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,9 @@ class PriceShock:
 
 Event = Surge | Failure | PriceShock
 
+EVENTS: dict[str, type[Event]] = {"surge": Surge, "failure": Failure, "price_shock": PriceShock}
+"""Every kind of event by its name in a configuration file."""
+
 
 def calm(num_slots: int, num_regions: int) -> Scenario:
     """A world in which nothing happens."""
@@ -71,8 +75,12 @@ def compile(events: Iterable[Event], num_slots: int, regions: int | Sequence[str
     names = [str(i) for i in range(regions)] if isinstance(regions, int) else list(regions)
     rate, price = np.ones((2, num_slots, len(names)))
     alive = np.ones((num_slots, len(names)), dtype=bool)
-    for number, event in enumerate(events, start=1):
-        place = f"event {number} ({type(event).__name__})"
+    kinds = {kind: name for name, kind in EVENTS.items()}
+    number: Counter[str] = Counter()
+    for event in events:
+        name = kinds[type(event)]
+        number[name] += 1
+        place = f"{name} {number[name]}"
         where = _cells(event, place, num_slots, names)
         if isinstance(event, Failure):
             alive[where] = False
