@@ -9,13 +9,13 @@ Seeds are of a stream of their own.
     python -m experiments.calibrate            # ten minutes on 2 cores; rewrites calibration.toml
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import tyro
 from rich.console import Console
-from scipy.stats import qmc
 
+from experiments.search import minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.calibration import FILE, Calibration
@@ -57,8 +57,7 @@ STREAM = 1
 class Options:
     """Size of the search."""
 
-    trials: int = 64  # points of a Sobol sequence, a power of two
-    refinements: int = 32  # random steps around the best, shrinking; before the knobs are tuned, and again after
+    evaluations: int = 120  # of the loss, before the knobs are tuned; half as many after
     seeds: int = 8
     slots: int = 160
 
@@ -101,38 +100,16 @@ def loss(measured: dict[str, dict[str, float]]) -> float:
     return float(np.mean(np.square(errors)))
 
 
-class Search:
-    """The best world so far: of a Sobol sequence, then of shrinking random steps around it."""
-
-    def __init__(self, options: Options, console: Console):
-        self.options, self.console, self.draws = options, console, np.random.default_rng(0)
-        self.low, self.high = np.array(list(BOX.values())).T
-        self.best, self.loss = START, np.inf
-
-    def try_(self, point: np.ndarray) -> None:
-        """Keep the world of a point in the box if it fits better."""
-        world = replace(self.best, **dict(zip(BOX, np.round(point, 4).tolist(), strict=True)))
-        value = loss(run(world, baselines(world), self.options))
-        if value < self.loss:
-            self.best, self.loss = world, value
-            self.console.print(f"loss {value:8.3f}  {asdict(world)}")
-
-    def explore(self) -> None:
-        for point in qmc.scale(qmc.Sobol(len(BOX), rng=0).random(self.options.trials), self.low, self.high):
-            self.try_(point)
-
-    def refine(self, width: float) -> None:
-        """Steps of at first `width` of the box."""
-        for left in np.linspace(1, 0, self.options.refinements, endpoint=False):
-            centre = np.array([getattr(self.best, name) for name in BOX])
-            step = width * left * (self.high - self.low) * self.draws.standard_normal(len(BOX))
-            self.try_(np.clip(centre + step, self.low, self.high))
-
-    def tune(self) -> None:
-        """The baselines' knobs in the best world; the world is judged anew with them."""
-        self.best = tune(self.best, self.options)
-        self.loss = loss(run(self.best, baselines(self.best), self.options))
-        self.console.print(f"loss {self.loss:8.3f}  {asdict(self.best)} with tuned knobs")
+def fit(knobs: Calibration, options: Options, console: Console, evaluations: int, **how) -> Calibration:
+    """The world of the box that fits best, with some knobs of the baselines; `how` as in `minimise`."""
+    best, _ = minimise(
+        lambda numbers: loss(run(replace(knobs, **numbers), baselines(knobs), options)),
+        BOX,
+        evaluations,
+        tell=lambda numbers, value: console.print(f"loss {value:8.3f}", numbers),
+        **how,
+    )
+    return replace(knobs, **best)
 
 
 def tune(world: Calibration, options: Options) -> Calibration:
@@ -161,14 +138,11 @@ def save(world: Calibration, measured: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
-    console = Console(stderr=True)
-    search = Search(options, console)
-    search.explore()
-    for width in (0.25, 0.1):
-        search.refine(width)
-        search.tune()
-    world = search.best
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True)
+    world = tune(fit(START, options, console, options.evaluations), options)
+    console.print(world)
+    near = {name: getattr(world, name) for name in BOX}
+    world = tune(fit(world, options, console, options.evaluations // 2, start=near, width=0.05), options)
     measured = run(world, baselines(world), replace(options, seeds=16, slots=480))
     save(world, measured)
     console.print(FILE.read_text())

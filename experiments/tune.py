@@ -2,7 +2,7 @@
 
 The objective is Eq 1 per task in seconds (`torta_jax.Objective`, drops charged). Seeds are of a stream of their own, so
 that nothing here has seen an evaluation's worlds. A search starts in the middle of its ranges, not at numbers found
-before: a Halton sequence, then shrinking random steps around the best, in two numbers at a time.
+before.
 
     python -m experiments.tune                 # twenty minutes on 2 cores; rewrites torta_jax/schedulers/tuned.toml
     python -m experiments.tune torta           # this policy alone, the others' numbers stay
@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from scipy.stats import qmc
 
+from experiments.search import Numbers, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate
@@ -28,7 +28,7 @@ from torta_jax.workload.scenario import calm
 
 STREAM = 2
 
-Numbers = dict[str, dict[str, float]]
+Parts = dict[str, dict[str, float]]
 """Part of a policy -> leaf -> number."""
 
 FORECAST = {"forecast.level": (0.02, 1.0), "forecast.trend": (0.0, 0.5)}
@@ -66,16 +66,15 @@ class Options:
     """Size of the search."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SPACES)
-    trials: int = 6  # for every number of a policy
-    refinements: int = 12  # for every number of a policy
+    evaluations: int = 18  # for every number of a policy
     seeds: int = 8
     slots: int = 240
 
 
-def numbers(space: dict[str, tuple[float, float]], point: np.ndarray) -> Numbers:
-    """A point of a space as the numbers of a policy."""
-    found: Numbers = {}
-    for name, value in zip(space, np.round(point, 3).tolist(), strict=True):
+def parts(numbers: Numbers) -> Parts:
+    """Numbers by dotted names as parts and leaves of a policy."""
+    found: Parts = {}
+    for name, value in numbers.items():
         part, leaf = name.split(".")
         found.setdefault(part, {})[leaf] = value
     return found
@@ -91,31 +90,19 @@ def objective(cluster, workload, policy, options: Options) -> float:
     return float(np.mean(Objective().cost(totals)))
 
 
-def search(name: str, options: Options, console: Console) -> tuple[Numbers, float]:
+def search(name: str, options: Options, console: Console) -> tuple[Parts, float]:
     """The best numbers of a policy and their cost."""
     cluster, workload, policy = clusters.build("abilene"), Synthetic.create(), schedulers.get(name)
-    space, draws = SPACES[name], np.random.default_rng(0)
-    low, high = np.array(list(space.values())).T
-    best, best_cost = (low + high) / 2, np.inf
-
-    def attempt(point: np.ndarray) -> None:
-        nonlocal best, best_cost
-        cost = objective(cluster, workload, with_numbers(policy, numbers(space, point)), options)
-        if cost < best_cost:
-            best, best_cost = point, cost
-            console.print(f"{name}: {cost:.3f} s per task", numbers(space, point))
-
-    attempt(best)
-    for point in qmc.scale(qmc.Halton(len(space), rng=0).random(options.trials * len(space)), low, high):
-        attempt(point)
-    for left in np.linspace(1, 0, options.refinements * len(space), endpoint=False):
-        step, two = np.zeros(len(space)), draws.choice(len(space), 2, replace=False)
-        step[two] = 0.3 * left * (high - low)[two] * draws.standard_normal(2)
-        attempt(np.clip(best + step, low, high))
-    return numbers(space, best), best_cost
+    best, cost = minimise(
+        lambda numbers: objective(cluster, workload, with_numbers(policy, parts(numbers)), options),
+        SPACES[name],
+        options.evaluations * len(SPACES[name]),
+        tell=lambda numbers, cost: console.print(f"{name}: {cost:.3f} s per task", numbers),
+    )
+    return parts(best), cost
 
 
-def save(found: dict[str, Numbers], console: Console) -> None:
+def save(found: dict[str, Parts], console: Console) -> None:
     """Put the numbers of some policies into `tuned.toml`, in the order of SPACES."""
     every = tomllib.loads(FILE.read_text()) | found
     lines = ["# Written by `python -m experiments.tune`; torta_jax/schedulers/tuned.py says how it is read."]

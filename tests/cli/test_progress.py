@@ -31,3 +31,13 @@ def test_the_first_slots_are_told_at_once_and_then_each_finished_policy(capsys):
     first, last = capsys.readouterr().err.splitlines()
     assert first == "torta: torta (1 of 2): 5 of 100 slots"
     assert last.startswith("torta: torta (1 of 2): 100 of 100 slots, about ")
+
+
+def test_policies_may_overlap_and_the_last_to_end_ends_the_run(capsys):
+    with progress.Steps(2, quiet=False) as steps:
+        for policy, done in (("a", 50), ("b", 60), ("b", 100), ("a", 100)):
+            steps(policy, done, 100)
+    _, second, first = capsys.readouterr().err.splitlines()
+    assert second.startswith("torta: b (2 of 2): 100 of 100 slots, about ")
+    assert first.startswith("torta: a (1 of 2): 100 of 100 slots, ")
+    assert first.endswith("s in all")

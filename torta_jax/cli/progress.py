@@ -25,7 +25,7 @@ class Steps:
 
     def __init__(self, policies: int, quiet: bool):
         self._policies = policies
-        self._names: list[str] = []
+        self._done: dict[str, int] = {}  # slots of every policy that has begun; policies may overlap
         self._start = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first slots were done, and how many
         self._moved = threading.Event()
@@ -48,15 +48,14 @@ class Steps:
     def __call__(self, policy: str, done: int, total: int) -> None:
         """`done` of `total` slots of a policy are simulated."""
         self._moved.set()
-        if policy not in self._names:
-            self._names.append(policy)
-        finished, needed = (len(self._names) - 1) * total + done, self._policies * total
+        self._done[policy] = done
+        finished, needed = sum(self._done.values()), self._policies * total
         compiled = self._first is None
         self._first = self._first or (time.monotonic(), finished)
         if self._bar is not None:
             self._bar.update(self._task, description=policy, completed=finished, total=needed)
         elif self._plain and (compiled or done == total or time.monotonic() - self._last > EVERY_S):
-            place = f"{policy} ({len(self._names)} of {self._policies}): {done} of {total} slots"
+            place = f"{policy} ({list(self._done).index(policy) + 1} of {self._policies}): {done} of {total} slots"
             print(f"torta: {place}{self._remaining(finished, needed)}", file=sys.stderr, flush=True)
 
     def _reassure(self) -> None:

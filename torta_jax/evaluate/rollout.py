@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 
 from torta_jax.errors import require
 from torta_jax.evaluate.episode import Episode
+from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.simulate import Run, advance, start
 from torta_jax.sim.slot import World, make_world
@@ -33,7 +35,7 @@ WAITING_SLOTS = 4.0
 BATCH = "clusters"
 
 Progress = Callable[[str, int, int], None]
-"""Called with the policy's name, slots done and slots in all."""
+"""Called with a policy's name, its slots done and slots in all; policies may overlap."""
 
 
 def world_keys(seeds: Sequence[int], stream: int = 0) -> jax.Array:
@@ -75,11 +77,24 @@ def evaluate(
     sized = physics or Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS if stressed else 0.5)
     sized = numbers(sized if information is None else sized.replace(information=information))
     worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
-    episodes = {}
-    for name, policy in policies.items():
-        report = partial(progress, name) if progress else None
-        episodes[name] = run_policy(worlds, sized, numbers(policy), num_slots, len(seeds), report)
-    return episodes
+    done, telling, stop = Counter(), threading.Lock(), threading.Event()
+
+    def tell(name: str, slots: int) -> bool:
+        with telling:
+            done[name] += slots
+            if progress:
+                progress(name, done[name] // len(worlds), num_slots)
+        return not stop.is_set()
+
+    made = [(name, numbers(policy)) for name, policy in policies.items()]
+    jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            parts = list(threads.map(lambda job: run_batch(*job), jobs))
+        finally:
+            stop.set()  # after an interruption the others end with their chunk
+    each = len(worlds)
+    return {name: episode(parts[i * each : (i + 1) * each], len(seeds)) for i, name in enumerate(policies)}
 
 
 def numbers(tree: Any) -> Any:
@@ -131,32 +146,23 @@ def spread(seeds: list[int]) -> list[tuple[Any, list[int]]]:
     return list(zip(itertools.cycle(devices[:1] if cpu else devices), parts, strict=False))
 
 
-def run_policy(worlds: list[World], physics, policy, num_slots: int, count: int, progress=None) -> Episode:
-    """The first `count` clusters of some batches of worlds under one policy; batches run side by side."""
-    done, telling, stop = 0, threading.Lock(), threading.Event()
+def run_batch(world: World, physics, policy, num_slots: int, tell: Callable[[int], bool]) -> tuple[SlotMetrics, Totals]:
+    """A batch of worlds under one policy, as NumPy arrays.
 
-    def tell(slots: int) -> None:
-        nonlocal done
-        with telling:
-            done += slots
-            if progress:
-                progress(done // len(worlds), num_slots)
+    Args:
+        tell: called with the slots that were simulated since the last call; says whether to go on.
+    """
+    run, rows = begin(world, physics, policy), []
+    for chunk in chunks(num_slots):
+        run, slots = proceed(world, physics, policy, run, chunk)
+        rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
+        if not tell(chunk):
+            break
+    return joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)
 
-    def whole(world: World):
-        run, rows = begin(world, physics, policy), []
-        for chunk in chunks(num_slots):
-            if stop.is_set():
-                break
-            run, slots = proceed(world, physics, policy, run, chunk)
-            rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
-            tell(chunk)
-        return joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        try:
-            batches = list(threads.map(whole, worlds))
-        finally:
-            stop.set()  # after an interruption the others end with their chunk
+def episode(batches: list[tuple[SlotMetrics, Totals]], count: int) -> Episode:
+    """The first `count` clusters of some batches."""
     slots, totals = jax.tree.map(lambda x: x[:count], joined(batches, axis=0))
     return Episode(
         slots=slots,

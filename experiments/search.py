@@ -1,0 +1,52 @@
+"""Minimise a function of some numbers, each in a range: a look around (Halton), then CMA-ES (Hansen's `cma`)."""
+
+from collections.abc import Callable, Mapping
+
+import cma
+import numpy as np
+from scipy.stats import qmc
+
+EXPLORE = 1 / 3
+"""Share of the evaluations that look around before the best of them is improved."""
+
+Numbers = dict[str, float]
+
+
+def minimise(
+    cost: Callable[[Numbers], float],
+    ranges: Mapping[str, tuple[float, float]],
+    evaluations: int,
+    *,
+    start: Mapping[str, float] | None = None,
+    width: float = 0.15,
+    tell: Callable[[Numbers, float], None] = lambda numbers, value: None,
+) -> tuple[Numbers, float]:
+    """The best numbers found, rounded to four digits, and their cost.
+
+    Args:
+        cost: of some numbers; always the same for the same.
+        ranges: name -> lowest and highest value.
+        evaluations: how often `cost` is called, about.
+        start: numbers to improve, without a look around.
+        width: first standard deviation of the steps, in shares of the ranges.
+        tell: called with every improvement.
+    """
+    low, high = np.array(list(ranges.values())).T
+    best, best_cost = {}, np.inf
+
+    def of_point(point: np.ndarray) -> float:
+        nonlocal best, best_cost
+        numbers = dict(zip(ranges, np.round(low + (high - low) * point, 4).tolist(), strict=True))
+        value = cost(numbers)
+        if value < best_cost:
+            best, best_cost = numbers, value
+            tell(numbers, value)
+        return value
+
+    looks = 0 if start is not None else int(EXPLORE * evaluations)
+    for point in qmc.Halton(len(ranges), rng=0).random(looks):
+        of_point(point)
+    begin = (np.array([(start or best)[name] for name in ranges]) - low) / (high - low)
+    settings = {"bounds": [0, 1], "maxfevals": evaluations - looks, "seed": 1, "verbose": -9}
+    cma.CMAEvolutionStrategy(np.clip(begin, 0, 1), width, settings).optimize(of_point)
+    return best, best_cost
