@@ -37,7 +37,7 @@ def minimise(
     def of_point(point: np.ndarray) -> float:
         nonlocal best, best_cost
         numbers = dict(zip(ranges, np.round(low + (high - low) * point, 4).tolist(), strict=True))
-        value = cost(numbers)
+        value = np.nan_to_num(cost(numbers), nan=np.inf)  # no task completed
         if value < best_cost:
             best, best_cost = numbers, value
             tell(numbers, value)
@@ -50,3 +50,13 @@ def minimise(
     settings = {"bounds": [0, 1], "maxfevals": evaluations - looks, "seed": 1, "verbose": -9}
     cma.CMAEvolutionStrategy(np.clip(begin, 0, 1), width, settings).optimize(of_point)
     return best, best_cost
+
+
+def at_an_edge(numbers: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the numbers within a hundredth of their range from its ends."""
+    near = {name: 0.01 * (high - low) for name, (low, high) in ranges.items()}
+    return [
+        name
+        for name, (low, high) in ranges.items()
+        if numbers[name] < low + near[name] or numbers[name] > high - near[name]
+    ]

@@ -1,40 +1,41 @@
-"""Tune the open numbers of policies in the calibrated world: the same objective, and the same budget for every number.
+"""Tune the open numbers of every policy in the calibrated world: one objective, one budget for every number.
 
-The objective is Eq 1 per task in seconds (`torta_jax.Objective`, drops charged). Seeds are of a stream of their own, so
-that nothing here has seen an evaluation's worlds. A search starts in the middle of its ranges, not at numbers found
+The objective is Eq 1 per task in seconds (`torta_jax.Objective`, drops charged), for the baselines as for TORTA.
+Neither the seeds nor the placement of the fleet are those of an evaluation. A search does not start from numbers found
 before.
 
-    python -m experiments.tune                 # twenty minutes on 2 cores; rewrites torta_jax/schedulers/tuned.toml
-    python -m experiments.tune torta           # this policy alone, the others' numbers stay
+    python -m experiments.tune            # a quarter of an hour on 2 cores; rewrites torta_jax/schedulers/tuned.toml
+    python -m experiments.tune torta      # this policy alone, the others' numbers stay
 """
 
 import tomllib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments.search import Numbers, minimise
+from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
-from torta_jax.evaluate.rollout import evaluate
-from torta_jax.schedulers.tuned import FILE, with_numbers
+from torta_jax.evaluate.rollout import cores, evaluate
+from torta_jax.schedulers.tuned import FILE, TUNED, with_numbers
 from torta_jax.sim.env import Objective
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
 
 STREAM = 2
+PLACEMENT = 101
 
-Parts = dict[str, dict[str, float]]
-"""Part of a policy -> leaf -> number."""
-
+SIGMA = {"activation.sigma": (0.0, 6.0)}
 FORECAST = {"forecast.level": (0.02, 1.0), "forecast.trend": (0.0, 0.5)}
 SCALING = {
-    "activation.sigma": (0.0, 6.0),
-    "activation.utilisation": (0.4, 1.2),
+    **SIGMA,
+    "activation.utilisation": (0.3, 1.5),
     "activation.cooldown_s": (0.0, 900.0),
     "forecast.horizon": (0.0, 6.0),
 }
@@ -49,16 +50,19 @@ ROUTING = {
     "transport.smoothing": (0.0, 12.0),
 }
 """The weight of the price is 1: the entropy is relative to the mean cost, so that only their ratio matters."""
+
 OVERFLOW = {"rule.keep_below": (0.2, 1.5), "rule.room_below": (0.2, 1.5)}
-SPACES = {
-    "reactive-ot": EQ_7,
-    "reactive-hysteresis": EQ_7 | FORECAST | SCALING,
-    "torta-paper": EQ_7 | FORECAST | {"activation.sigma": (0.0, 6.0), "transport.smoothing": (0.0, 12.0)},
-    "torta": FORECAST | SCALING | ROUTING | OVERFLOW,
+SPACES: dict[str, dict[str, tuple[float, float]]] = {
+    "round-robin": {"max_wait_s": (0.0, 45.0), **SIGMA},
+    "skylb": OVERFLOW | SIGMA,
+    "sdib": {"max_wait_s": (0.0, 90.0), **SIGMA},
     "skylb-engineered": FORECAST | SCALING | OVERFLOW,
+    "reactive-ot": EQ_7 | SIGMA,
+    "reactive-hysteresis": EQ_7 | FORECAST | SCALING,
+    "torta-paper": EQ_7 | FORECAST | SIGMA | {"transport.smoothing": (0.0, 12.0)},
+    "torta": FORECAST | SCALING | ROUTING | OVERFLOW,
 }
-"""What may be tuned. `reactive-ot` scales on the last count as the paper's baselines do; `torta-paper` has what the
-paper names and gives no value for."""
+"""What a policy's paper names and gives no value for; all of its scaling for those that are not a paper's."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,17 @@ class Options:
     """Size of the search."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SPACES)
-    evaluations: int = 18  # for every number of a policy
+    evaluations: int = 15  # for every number of a policy
     seeds: int = 8
     slots: int = 240
 
 
-def parts(numbers: Numbers) -> Parts:
-    """Numbers by dotted names as parts and leaves of a policy."""
-    found: Parts = {}
+def nested(numbers: Numbers) -> dict[str, Any]:
+    """Numbers by dotted names as `with_numbers` takes them."""
+    found: dict[str, Any] = {}
     for name, value in numbers.items():
-        part, leaf = name.split(".")
-        found.setdefault(part, {})[leaf] = value
+        *part, leaf = name.split(".")
+        (found.setdefault(part[0], {}) if part else found)[leaf] = value
     return found
 
 
@@ -90,35 +94,45 @@ def objective(cluster, workload, policy, options: Options) -> float:
     return float(np.mean(Objective().cost(totals)))
 
 
-def search(name: str, options: Options, console: Console) -> tuple[Parts, float]:
-    """The best numbers of a policy and their cost."""
-    cluster, workload, policy = clusters.build("abilene"), Synthetic.create(), schedulers.get(name)
+def search(name: str, cluster, workload, options: Options, console: Console) -> Numbers:
+    """The best numbers of a policy, by dotted names."""
+    TUNED.pop(name, None)  # from here on the policy is as its paper leaves it
+    policy, space = schedulers.get(name), SPACES[name]
     best, cost = minimise(
-        lambda numbers: objective(cluster, workload, with_numbers(policy, parts(numbers)), options),
-        SPACES[name],
-        options.evaluations * len(SPACES[name]),
-        tell=lambda numbers, cost: console.print(f"{name}: {cost:.3f} s per task", numbers),
+        lambda numbers: objective(cluster, workload, with_numbers(policy, nested(numbers)), options),
+        space,
+        options.evaluations * len(space),
     )
-    return parts(best), cost
+    edges = at_an_edge(best, space)
+    console.print(f"{name}: {cost:.3f} s per task", best, f"at the end of a range: {edges}" if edges else "")
+    return best
 
 
-def save(found: dict[str, Parts], console: Console) -> None:
-    """Put the numbers of some policies into `tuned.toml`, in the order of SPACES."""
-    every = tomllib.loads(FILE.read_text()) | found
+def search_all(cluster, workload, options: Options, console: Console, keep: Callable[[str, Numbers], None]) -> None:
+    """Search for every policy of the options, side by side; `keep` is called with what was found, in order."""
+    with ThreadPoolExecutor(cores()) as threads:
+        found = threads.map(lambda name: search(name, cluster, workload, options, console), options.policies)
+        for name, numbers in zip(options.policies, found, strict=True):
+            keep(name, numbers)
+
+
+def save(name: str, numbers: Numbers) -> None:
+    """Put the numbers of a policy into `tuned.toml`, in the order of SPACES."""
+    every = tomllib.loads(FILE.read_text()) | {name: nested(numbers)}
     lines = ["# Written by `python -m experiments.tune`; torta_jax/schedulers/tuned.py says how it is read."]
-    for name in sorted(every, key=list(SPACES).index):
-        for part, leaves in every[name].items():
-            lines += ["", f"[{name}.{part}]", *(f"{leaf} = {value!r}" for leaf, value in leaves.items())]
+    for policy in sorted(every, key=list(SPACES).index):
+        own = {leaf: value for leaf, value in every[policy].items() if not isinstance(value, dict)}
+        tables = {policy: own} if own else {}
+        tables |= {f"{policy}.{part}": leaves for part, leaves in every[policy].items() if part not in own}
+        for table, leaves in tables.items():
+            lines += ["", f"[{table}]", *(f"{leaf} = {value!r}" for leaf, value in leaves.items())]
     FILE.write_text("\n".join(lines) + "\n")
-    console.print(FILE.read_text())
 
 
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
-    for name in options.policies:
-        found, cost = search(name, options, console)
-        save({name: found}, console)
-        console.print(f"{name}: {cost:.3f} s per task")
+    cluster = clusters.build("abilene", seed=PLACEMENT)
+    search_all(cluster, Synthetic.create(), options, console, save)
 
 
 if __name__ == "__main__":

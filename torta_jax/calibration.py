@@ -9,7 +9,7 @@ FILE = Path(__file__).with_name("calibration.toml")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Defaults of the synthetic world and of the baselines' own knobs."""
+    """Defaults of the synthetic world."""
 
     load: float  # offered work at the diurnal peak, as a share of the fleet's capacity
     work_mean_s: float  # per task on the reference GPU; uniform between 8/15 and 22/15 of it
@@ -18,8 +18,6 @@ class Calibration:
     speed_spread: float  # exponent on the GPU types' relative speeds
     mismatch: float  # speed factor of a task on a GPU type meant for another kind
     switch_factor: float  # share of Fig 3a's model switch that a task waits for
-    keep_local: float  # SkyLB: load per lane from which a region counts as full
-    round_robin_wait_s: float  # round-robin: a server with a longer queue has no room
 
     @property
     def work_low_s(self) -> float:

@@ -42,6 +42,7 @@ def episode(policy: str = "torta", *, seeds: int = 4, slots: int = 12, regions: 
         running=held - queued - buffered,
         queued=queued,
         buffered=buffered,
+        unmatched=np.zeros(shape, int),
         load_balance=np.clip(0.76 - 0.02 * wait_s + 0.03 * rng.normal(size=shape), 0, 1),
         utilisation=rng.uniform(0.5, 0.7, size=shape),
         active_servers=180 + 40 * np.sin(np.arange(slots) / max(slots, 1) * 6.3 - 0.4) + rng.normal(size=shape),

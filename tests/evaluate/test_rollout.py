@@ -9,6 +9,7 @@ import pytest
 from tests.references.worlds import Size, random_world
 from torta_jax import schedulers
 from torta_jax.errors import InputError
+from torta_jax.evaluate import rollout
 from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, chunks, evaluate, spread
 
 SIZE = Size(regions=2, servers=2, lanes=1, slots=6, max_tasks=32, carry_tasks=64, region_tasks=32)
@@ -54,8 +55,9 @@ def test_progress_rises_to_the_number_of_slots_whatever_batch_is_ahead():
     assert {total for *_, total in seen} == {SIZE.slots}
 
 
-def test_an_error_while_reporting_ends_the_run():
+def test_an_error_while_reporting_ends_the_run(monkeypatch):
     calls = []
+    monkeypatch.setattr(rollout, "cores", lambda: 2)
 
     def fail(*place):
         calls.append(place)

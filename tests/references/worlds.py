@@ -58,7 +58,7 @@ def random_policy(key: jax.Array) -> Rules:
             utilisation=0.2 + next(u),
             smoothing=2 * next(u),
         ),
-        forecast=Forecast(level=next(u), trend=next(u), damping=next(u), horizon=4 * next(u)),
+        forecast=Forecast(level=next(u), trend=next(u), horizon=4 * next(u)),
         weights=Weights(*(4 * next(u) - 1 for _ in Weights.__dataclass_fields__)),
         rule=Rule(
             keep_below=often_infinite(3 * next(u)),
@@ -69,8 +69,13 @@ def random_policy(key: jax.Array) -> Rules:
             reroute=next(u) < 0.3,
         ),
         activation=ActivationRule(
-            sigma=2 * next(u), utilisation=0.2 + next(u), max_stops=often_infinite(1.0), cooldown_s=90 * next(u)
+            sigma=2 * next(u),
+            utilisation=0.2 + next(u),
+            max_starts=often_infinite(2.0),
+            max_stops=often_infinite(1.0),
+            cooldown_s=90 * next(u),
         ),
+        by_urgency=next(u) < 0.5,
         max_wait_s=often_infinite(120 * next(u)),
     )
 

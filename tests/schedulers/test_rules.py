@@ -44,12 +44,12 @@ def outlook(level, trend=0.0):
     return Outlook(jnp.broadcast_to(jnp.asarray(level), (REGIONS,)), jnp.broadcast_to(jnp.asarray(trend), (REGIONS,)))
 
 
-def test_the_forecast_is_damped_holt_smoothing():
-    policy = Rules(forecast=Forecast(level=0.3, trend=0.2, damping=0.9, horizon=4.0))
+def test_the_forecast_is_holts_smoothing():
+    policy = Rules(forecast=Forecast(level=0.3, trend=0.2, horizon=4.0))
     level, trend = 10.0, 2.0
     state = policy.look_ahead(outlook(level, trend), see(arrivals=(20.0, 20.0, 20.0)))
-    new_level = 0.3 * 20 + 0.7 * (level + 0.9 * trend)
-    new_trend = 0.2 * (new_level - level) + 0.8 * 0.9 * trend
+    new_level = 0.3 * 20 + 0.7 * (level + trend)
+    new_trend = 0.2 * (new_level - level) + 0.8 * trend
     np.testing.assert_allclose(state.level, new_level, rtol=1e-6)
     np.testing.assert_allclose(state.trend, new_trend, rtol=1e-6)
     np.testing.assert_allclose(policy.expected(state), new_level + 4 * new_trend, rtol=1e-6)

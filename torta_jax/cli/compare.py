@@ -79,10 +79,13 @@ def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any])
 
 
 def _warn(episodes: Mapping[str, Any]) -> None:
-    """Tasks that the padding had no room for are counted as dropped, and never in silence."""
+    """What the padding cost is never silent: tasks counted as dropped, and tasks that had to wait a slot."""
     from torta_jax.types import Drop
 
     for name, episode in episodes.items():
         lost = int(episode.slots.dropped[..., Drop.OVERFLOW].sum())
         if lost:
             print(f"torta: {name}: {lost} tasks found no room in the padding and count as dropped", file=sys.stderr)
+        late = int(episode.slots.unmatched.sum())
+        if late:
+            print(f"torta: {name}: {late} times a task waited a slot for want of rows in its region", file=sys.stderr)

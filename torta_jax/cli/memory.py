@@ -24,13 +24,18 @@ def per_seed_bytes(regions: int) -> int:
     return (len(TIMES) * NUM_BINS + 2 * regions) * WHOLE_BYTES
 
 
+def rates_bytes(slots: int, regions: int) -> int:
+    """What is prepared for each seed: its rates, and their running sum."""
+    return 2 * slots * regions * jnp.zeros(()).dtype.itemsize
+
+
 def check(options: Compare, policies: int, slots: int, regions: int) -> None:
-    """Every policy's results are held until the end.
+    """Every seed's arrivals and every policy's results are held until the end.
 
     Raises:
         InputError: they are larger than `LIMIT_GB`.
     """
-    one_seed = policies * (slots * per_slot_bytes() + per_seed_bytes(regions))
+    one_seed = policies * (slots * per_slot_bytes() + per_seed_bytes(regions)) + rates_bytes(slots, regions)
     seeds, most = options.seeds, int(LIMIT_GB * 1e9) // one_seed
     size_gb = seeds * one_seed / 1e9
     require(

@@ -77,24 +77,41 @@ def evaluate(
     sized = physics or Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS if stressed else 0.5)
     sized = numbers(sized if information is None else sized.replace(information=information))
     worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
-    done, telling, stop = Counter(), threading.Lock(), threading.Event()
+    done, telling = Counter(), threading.Lock()
 
-    def tell(name: str, slots: int) -> bool:
+    def tell(name: str, slots: int) -> None:
         with telling:
             done[name] += slots
             if progress:
                 progress(name, done[name] // len(worlds), num_slots)
-        return not stop.is_set()
 
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        try:
-            parts = list(threads.map(lambda job: run_batch(*job), jobs))
-        finally:
-            stop.set()  # after an interruption the others end with their chunk
-    each = len(worlds)
+    parts, each = side_by_side(run_batch, jobs), len(worlds)
     return {name: episode(parts[i * each : (i + 1) * each], len(seeds)) for i, name in enumerate(policies)}
+
+
+def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:
+    """`run(*job, stop)` for every job, in a thread for each core; an error or an interruption sets the event `stop`."""
+    stop = threading.Event()
+
+    def one(job):
+        try:
+            return run(*job, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(cores()) as threads:
+        try:
+            return list(threads.map(one, jobs))
+        finally:
+            stop.set()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def numbers(tree: Any) -> Any:
@@ -146,17 +163,19 @@ def spread(seeds: list[int]) -> list[tuple[Any, list[int]]]:
     return list(zip(itertools.cycle(devices[:1] if cpu else devices), parts, strict=False))
 
 
-def run_batch(world: World, physics, policy, num_slots: int, tell: Callable[[int], bool]) -> tuple[SlotMetrics, Totals]:
-    """A batch of worlds under one policy, as NumPy arrays.
+def run_batch(world: World, physics, policy, num_slots: int, tell: Callable[[int], None], stop: threading.Event):
+    """A batch of worlds under one policy: its `SlotMetrics` and `Totals` as NumPy arrays.
 
     Args:
-        tell: called with the slots that were simulated since the last call; says whether to go on.
+        tell: called with the number of slots that were simulated since the last call.
+        stop: when set, the run ends with its chunk.
     """
     run, rows = begin(world, physics, policy), []
     for chunk in chunks(num_slots):
         run, slots = proceed(world, physics, policy, run, chunk)
         rows.append(jax.tree.map(np.asarray, slots))  # waits for the device: memory holds one chunk
-        if not tell(chunk):
+        tell(chunk)
+        if stop.is_set():
             break
     return joined(rows, axis=1), jax.tree.map(np.asarray, run.totals)
 

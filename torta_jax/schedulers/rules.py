@@ -32,11 +32,10 @@ class Transport(struct.PyTreeNode):
 
 
 class Forecast(struct.PyTreeNode):
-    """Damped Holt smoothing of the arrivals per origin; level 1 and trend 0 give the last count."""
+    """Holt's smoothing of the arrivals per origin; level 1 and trend 0 give the last count."""
 
     level: float = 1.0  # weight of the newest count in the level
     trend: float = 0.0  # weight of the newest change in the trend
-    damping: float = 1.0  # of the trend, per slot
     horizon: float = 0.0  # slots ahead to be ready for, at least the cold start
 
 
@@ -82,8 +81,8 @@ class Rules(struct.PyTreeNode):
         """Holt's update with the last slot's arrivals; the first count sets the level."""
         seen, rule = observation.arrivals, self.forecast
         seen = jnp.where(observation.slot == 0, UNKNOWN_LOAD * observation.capacity(), seen)
-        level = rule.level * seen + (1 - rule.level) * (state.level + rule.damping * state.trend)
-        trend = rule.trend * (level - state.level) + (1 - rule.trend) * rule.damping * state.trend
+        level = rule.level * seen + (1 - rule.level) * (state.level + state.trend)
+        trend = rule.trend * (level - state.level) + (1 - rule.trend) * state.trend
         first = observation.slot <= 1
         return Outlook(jnp.where(first, seen, level), jnp.where(first, 0.0, trend))
 

@@ -6,25 +6,19 @@ those that hold the model and the longest matching prefix; otherwise the first t
 waiting at the balancer for the next free replica amounts to.
 """
 
-from torta_jax.calibration import CALIBRATED
 from torta_jax.schedulers.rules import PLANS, Rules, Transport
 from torta_jax.schedulers.tuned import tuned
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
 
-def skylb(keep_local: float = CALIBRATED.keep_local) -> Rules:
+def skylb() -> Rules:
     """SkyLB with an autoscaler on the last slot's demand (Eq 6).
 
-    Args:
-        keep_local: load (outstanding tasks per lane) from which a region counts as full; tuned by the calibration.
+    A region counts as full from `rule.keep_below` outstanding tasks per lane on, and as having room for other regions'
+    tasks below `rule.room_below`.
     """
-    return Rules(
-        transport=Transport(plan=PLANS.index("stay")),
-        rule=Rule(keep_below=keep_local, room_below=keep_local),
-        weights=Weights(idle=1000.0, wait=1.0, resident=0.5, embedding_locality=0.5),
-        max_wait_s=90.0,
-    )
+    return tuned("skylb", _skylb())
 
 
 def skylb_engineered() -> Rules:
@@ -33,4 +27,12 @@ def skylb_engineered() -> Rules:
     Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. It is tuned
     as `torta` is.
     """
-    return tuned("skylb-engineered", skylb().replace(weights=Weights(wait=1.0, service=1.0)))
+    return tuned("skylb-engineered", _skylb().replace(weights=Weights(wait=1.0, service=1.0)))
+
+
+def _skylb() -> Rules:
+    return Rules(
+        transport=Transport(plan=PLANS.index("stay")),
+        rule=Rule(keep_below=1.0, room_below=1.0),
+        weights=Weights(idle=100.0, wait=100.0, resident=10.0, embedding_locality=0.5),
+    )

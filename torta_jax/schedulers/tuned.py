@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from torta_jax.schedulers.rules import Rules
 
@@ -14,6 +15,10 @@ def tuned(name: str, policy: Rules) -> Rules:
     return with_numbers(policy, TUNED.get(name, {}))
 
 
-def with_numbers(policy: Rules, parts: dict[str, dict[str, float]]) -> Rules:
-    """The policy with other numbers, by part and leaf: `{"forecast": {"level": 0.5}}`."""
-    return policy.replace(**{part: getattr(policy, part).replace(**leaves) for part, leaves in parts.items()})
+def with_numbers(policy: Rules, numbers: dict[str, Any]) -> Rules:
+    """The policy with other numbers, of its own or of its parts: `{"max_wait_s": 5.0, "forecast": {"level": 0.5}}`."""
+
+    def new(name: str, value: Any) -> Any:
+        return getattr(policy, name).replace(**value) if isinstance(value, dict) else value
+
+    return policy.replace(**{name: new(name, value) for name, value in numbers.items()})

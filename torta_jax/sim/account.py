@@ -110,11 +110,13 @@ def effort(cluster: Cluster, before: Pool, pool: Pool, was_running, taken, cold)
     )
 
 
-def measure(pool: Pool, outcome, counts, arrived, times, used: Usage, work: Effort, utilisation, price, change):
+def measure(
+    pool: Pool, outcome, counts, arrived, unmatched, times, used: Usage, work: Effort, utilisation, price, change
+):
     """The slot's `SlotMetrics`.
 
     Args:
-        outcome: [P]; counts: [7, R, 3]; arrived: [R, 3]; times: by metrics.TIMES, [P] each.
+        outcome: [P]; counts: [7, R, 3]; arrived: [R, 3]; unmatched: []; times: by metrics.TIMES, [P] each.
         utilisation: [R, S] in this slot; price: [R] USD/kWh; change: squared change of the realised routing.
     """
     done = outcome == 0
@@ -129,6 +131,7 @@ def measure(pool: Pool, outcome, counts, arrived, times, used: Usage, work: Effo
         running=number[1],
         queued=number[2],
         buffered=number[3],
+        unmatched=unmatched,
         **sums,
         load_balance=load_balance(utilisation, active),
         utilisation=total_of_all(jnp.where(active, utilisation, 0.0)) / jnp.maximum(active.sum(), 1),

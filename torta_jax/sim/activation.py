@@ -16,11 +16,6 @@ class ActivationRule(struct.PyTreeNode):
     max_starts: float = jnp.inf  # servers per region and slot
     max_stops: float = jnp.inf
     cooldown_s: float = 0.0  # a region must have had servers to spare for so long before it stops any
-    warmup_weight: float = 1.0  # start first: those that warm up fast (per 100 s), …
-    fit_weight: float = 1.0  # … suit the kinds of tasks the region gets, …
-    power_weight: float = 0.0  # … draw little power for their speed (per kW at the reference speed)
-    idle_weight: float = 1.0  # stop first: those idle for long (per minute), …
-    usage_weight: float = 1.0  # … and little used in the last slot
 
 
 def target(rule: ActivationRule, demand, waiting, service_s, lanes, slot_s) -> jax.Array:
@@ -59,9 +54,9 @@ def switch(cluster: Cluster, rule: ActivationRule, servers: Servers, wanted, ali
     more = jnp.clip(wanted - on, 0, rule.max_starts)
     fewer = jnp.where(cooling_s > rule.cooldown_s, jnp.clip(on - wanted, 0, rule.max_stops), 0)
 
-    start = first_ranked(start_score(cluster, rule, servers, kind_share), mask & ~servers.active, more)
-    stop = first_ranked(stop_score(cluster, rule, servers), servers.active & mask, fewer)
     busy = (jnp.where(cluster.lane_mask, servers.free_s, 0.0) > 0).any(axis=-2)
+    start = first_ranked(start_score(cluster, kind_share, busy), mask & ~servers.active, more)
+    stop = first_ranked(stop_score(cluster, servers), servers.active & mask, fewer)
     cold = start & ~busy  # a server that still drains is simply kept on
     servers = servers.replace(
         active=(servers.active | start) & ~stop,
@@ -70,28 +65,20 @@ def switch(cluster: Cluster, rule: ActivationRule, servers: Servers, wanted, ali
     return forget(servers, cold), cold, cooling_s
 
 
-def start_score(cluster: Cluster, rule: ActivationRule, servers: Servers, kind_share) -> jax.Array:
-    """[R, S] which server to start first; one that still drains needs no warm-up."""
-    busy = (jnp.where(cluster.lane_mask, servers.free_s, 0.0) > 0).any(axis=-2)
-    warmup = jnp.where(busy, 0.0, cluster.warmup_s)
+def start_score(cluster: Cluster, kind_share, busy) -> jax.Array:
+    """[R, S] which server to start first: one that warms up fast and suits the kinds of tasks its region gets.
+
+    A hundred seconds of warm-up weigh as much as a perfect fit; one that still drains (`busy`) needs no warm-up.
+    """
     fit = (kind_share[:, :, None] * jnp.swapaxes(cluster.kind_match, 0, 1)).sum(axis=1)
-    return -rule.warmup_weight * warmup / 100 + rule.fit_weight * fit - rule.power_weight * power_kw(cluster)
+    return fit - jnp.where(busy, 0.0, cluster.warmup_s) / 100
 
 
-def stop_score(cluster: Cluster, rule: ActivationRule, servers: Servers) -> jax.Array:
-    """[R, S] which server to stop first."""
+def stop_score(cluster: Cluster, servers: Servers) -> jax.Array:
+    """[R, S] which server to stop first: one long idle (a minute weighs as much as full use) and little used."""
     free = jnp.where(cluster.lane_mask, servers.free_s, -jnp.inf).max(axis=-2)
     idle_minutes = jnp.clip(-free / 60, 0.0, 60.0)
-    return (
-        rule.idle_weight * idle_minutes
-        - rule.usage_weight * servers.utilisation
-        + rule.power_weight * power_kw(cluster)
-    )
-
-
-def power_kw(cluster: Cluster) -> jax.Array:
-    """[R, S] active power for the work of one reference GPU."""
-    return cluster.active_w / 1000 / jnp.maximum(cluster.decode_speed, 1e-3)
+    return idle_minutes - servers.utilisation
 
 
 def forget(servers: Servers, which: jax.Array) -> Servers:

@@ -17,14 +17,16 @@ from torta_jax.sim.state import FAR_S, Pool, Servers
 def match(fleet: Fleet, scheduler, policy, servers: Servers, pool: Pool, axis_name=None):
     """Match the buffered tasks of the pool.
 
-    Returns the pool, the servers, idle lane time [R, L, S] and the tasks that were given a lane [P] bool.
+    Returns the pool, the servers, idle lane time [R, L, S], the tasks that were given a lane [P] bool, and how many
+    found no row in their region's batch [] int32.
     """
     batch, count, place = pack(pool, servers.active.shape[0], fleet.physics)
     if fleet.physics.information == "slot":
         batch = batch.replace(forced=decide_in_order(fleet, scheduler, policy, servers, batch, count, axis_name))
     servers, idle_s, commitment = serve(fleet, scheduler, policy, servers, batch, count, axis_name)
     matched = settle(pool, commitment, place)
-    return matched, servers, idle_s, matched.phase != pool.phase
+    unmatched = jnp.maximum(count - fleet.physics.region_tasks, 0).sum()
+    return matched, servers, idle_s, matched.phase != pool.phase, unmatched
 
 
 def decide_in_order(fleet, scheduler, policy, servers, batch: Batch, count, axis_name) -> jax.Array:

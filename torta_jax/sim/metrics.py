@@ -26,6 +26,7 @@ class SlotMetrics(struct.PyTreeNode):
     running: jax.Array  # at the end of the slot
     queued: jax.Array  # at the end of the slot: committed to a lane, not started
     buffered: jax.Array  # at the end of the slot: waiting in a region
+    unmatched: jax.Array  # waited a slot since their region had more tasks than rows to match them in
     response_s: jax.Array  # sum over completed tasks
     wait_s: jax.Array
     inference_s: jax.Array
