@@ -60,6 +60,7 @@ class Books:
             "running": number[RUNNING],
             "queued": number[QUEUED],
             "buffered": number[BUFFERED],
+            "unmatched": self.fleet.unmatched,
             **{f"{what}_s": math.fsum(one[what] for one in spent) for what in ("response", "wait", "inference")},
             "network_s": math.fsum(one["network"] for one in spent),
             "switching_cost": self._switching(new),
@@ -97,7 +98,7 @@ class Books:
         """Utilisation of the servers that were on for some of the slot, energy, and its price."""
         shares, kwh, usd = [], [], []
         for region, servers in enumerate(self.fleet.servers):
-            price = self.price(region) * price_factor[region]
+            price = self.price(region, self.fleet.now - self.fleet.slot_s) * price_factor[region]
             for index, server in enumerate(servers):
                 busy, on, _, energy = self.fleet.usage(region, index)
                 kwh.append(energy)
@@ -112,8 +113,7 @@ class Books:
             "power_cost_usd": math.fsum(usd),
         }
 
-    def price(self, region):
-        """USD/kWh by the hour of the day (UTC) at which the slot began."""
-        began = self.fleet.now - self.fleet.slot_s
-        hour = math.floor(self.start_hour_utc + began / 3600) % 24
+    def price(self, region, clock):
+        """USD/kWh by the hour of the day (UTC) at a time."""
+        hour = math.floor(self.start_hour_utc + clock / 3600) % 24
         return self.fleet.hardware["price_usd_per_kwh"][region][hour]

@@ -86,6 +86,8 @@ class Fleet:
         self.alive = [True] * self.regions
         self.tasks: list[Task] = []
         self.efforts: list[tuple[str, float]] = []  # of this slot: what, and its seconds
+        self.given: list[Task] = []  # a lane in this slot
+        self.unmatched = 0  # tasks of this slot beyond the padding
         self.events: list[tuple[float, int, str, Lane, Job | None]] = []
         self.now, self.serial = 0.0, 0
 
@@ -110,7 +112,7 @@ class Fleet:
             The tasks held in this slot, with their outcome.
         """
         end = self.now + self.slot_s
-        self.efforts = []
+        self.efforts, self.given = [], []
         held = self.tasks + arrivals
         self._fail(alive)
         for task in held:
@@ -127,6 +129,8 @@ class Fleet:
                 if server is not None:
                     assert room[task.region] >= 0, "matched beyond the padding"
                     self._commit(task, server)
+                    self.given.append(task)
+        self.unmatched = sum(max(-left, 0) for left in room)
         self._run_events(end)
         self._overflow(held, end)
         self.now = end

@@ -1,23 +1,61 @@
-"""An independent event simulation, told only what a policy decided, finds the same tasks, times, energy and books."""
+"""An independent event simulation, told only what a policy decided, finds the same tasks, times, energy and books.
+
+And from these what the policy had been shown before it decided.
+"""
+
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax import lax
 
 from tests.references.books import Books
 from tests.references.event_simulation import OVERFLOW, Fleet, Task
-from tests.references.worlds import Size, arrivals, named_policies, random_world, run_world
+from tests.references.observation import Observer
+from tests.references.worlds import Size, arrivals, named_policies, random_world
 from torta_jax import schedulers
 from torta_jax.sim.account import DROPS, OUTCOMES
 from torta_jax.sim.metrics import BIN_EDGES_S, TIMES
+from torta_jax.sim.observe import PER_S
+from torta_jax.sim.slot import make_world, reset, run_slot
 
 TOLERANCE = 1e-9  # seconds; of other numbers it is relative
+COARSE = {"service_s": 0.5 / PER_S, "kind_share": 1e-7}  # rounded to whole steps; counts divided as float32
 
 AMPLE = Size(regions=3, servers=4, lanes=2, slots=14, max_tasks=160, carry_tasks=320, region_tasks=192)
 TIGHT = Size(regions=4, servers=3, lanes=2, slots=14, max_tasks=48, carry_tasks=36, region_tasks=10)
 TALL = Size(regions=5, servers=4, lanes=1, slots=20, max_tasks=96, carry_tasks=64, region_tasks=24)
 INFORMATION = ("online", "slot")
-HAPPEN = ("late", "model_loads", "migrations", "server_starts", "switching_cost")
+HAPPEN = ("late", "unmatched", "model_loads", "migrations", "server_starts", "switching_cost")
+
+
+class Shown:
+    """A policy that keeps what it is shown."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def __getattr__(self, name):
+        return getattr(self.policy, name)
+
+    def route(self, state, observation):
+        self.observation = observation.replace(cluster=None)
+        return self.policy.route(state, observation)
+
+
+def play(world, policy, key, size) -> Any:
+    """The totals, and per slot the metrics, the record, what the policy was shown and the matrix it asked for."""
+    cluster, workload, scenario, physics = world
+    world = make_world(cluster, workload, scenario, key, size.slots, physics.slot_s)
+
+    def step(run, _):
+        shown, kind_share = Shown(policy), run[0].observed.kind_share
+        state, totals, metrics, record = run_slot(world, physics, shown, *run)
+        return (state, totals), (metrics, record, shown.observation, kind_share, state.matrix)
+
+    (_, totals), slots = lax.scan(step, reset(world, physics, policy), None, length=size.slots)
+    return totals, *slots
 
 
 def run(size, seed, fleets):
@@ -28,8 +66,8 @@ def run(size, seed, fleets):
     @jax.jit
     def everything(keys, policies):
         def one(key, policy):
-            run, (metrics, record) = run_world(key, policy, size, keep=lambda record: record)
-            return random_world(key, size), (run.totals, metrics, record), arrivals(key, size)
+            world = random_world(key, size)
+            return world, play(world, policy, key, size), arrivals(key, size)
 
         return jax.vmap(one)(keys, policies)
 
@@ -39,7 +77,7 @@ def run(size, seed, fleets):
 def replay(size, world, result, tasks, policy):
     """Replay one fleet's decisions and compare; returns how often each thing happened."""
     cluster, workload, scenario, physics = world
-    totals, metrics, record = result
+    totals, metrics, record, observation, kind_share, matrix = result
     hardware = {name: value.tolist() for name, value in vars(cluster).items()}
     fleet = Fleet(
         hardware,
@@ -52,28 +90,31 @@ def replay(size, world, result, tasks, policy):
         region_tasks=size.region_tasks,
     )
     books = Books(fleet, float(workload.start_hour_utc))
+    observer = Observer(books, float(physics.service_guess_s), float(physics.service_weight))
     counts, spent = np.zeros_like(record.counts), []
     prices = []
     seen = dict.fromkeys(HAPPEN, 0)
     for t in range(size.slots):
-        begin = fleet.now
+        begin, alive, price_factor = fleet.now, scenario.alive[t].tolist(), scenario.price_factor[t].tolist()
+        compare_observation(observation, kind_share, matrix, observer.look(alive, price_factor), t)
         new = [new_task(tasks, t, n, begin) for n in np.flatnonzero(tasks.mask[t])]
         rows = [*range(len(fleet.tasks)), *(size.carry_tasks + n for n in range(len(new)))]
         pool = jax.tree.map(lambda x, t=t: x[t], record.pool)
         server = [int(pool.server[row]) if record.taken[t, row] else None for row in rows]
         routes = pool.region[rows].tolist()
         on = record.servers.active[t].tolist()
-        held = fleet.run_slot(scenario.alive[t].tolist(), new, on, routes, server, bool(policy.rule.reroute))
+        held = fleet.run_slot(alive, new, on, routes, server, bool(policy.rule.reroute))
         for row, task in zip(rows, held, strict=True):
             compare(pool, record.outcome[t, row], row, task, begin)
             counts[t, task.outcome, task.origin, task.kind] += 1
         assert (record.outcome[t] < len(OUTCOMES)).sum() == len(rows)
         counts[t, OVERFLOW] += tasks.overflow[t]
         compare_usage(fleet, record, t)
-        book, lives = books.close(held, new, int(tasks.overflow[t].sum()), scenario.price_factor[t].tolist())
+        book, lives = books.close(held, new, int(tasks.overflow[t].sum()), price_factor)
         compare_books(metrics, book, t)
+        observer.learn(new)
         spent += lives
-        prices.append([books.price(region) for region in range(size.regions)])
+        prices.append([books.price(region, begin) for region in range(size.regions)])
         for name in HAPPEN:
             seen[name] += book[name]
     np.testing.assert_array_equal(record.counts, counts)
@@ -119,6 +160,21 @@ def compare_usage(fleet, record, t):
     names = ("busy_s", "on_s", "warming_s", "energy_kwh")
     for i, name in enumerate(names):
         np.testing.assert_allclose(getattr(usage, name), found[..., i], rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+def compare_observation(observation, kind_share, matrix, look, t):
+    """Everything the policy was shown when the slot started, counts exactly."""
+    shown = {**vars(observation), "kind_share": kind_share}
+    assert look.keys() == shown.keys() - {"cluster", "matrix"}
+    for name, expected in look.items():
+        found = shown[name][t]
+        if found.dtype == bool or np.issubdtype(found.dtype, np.integer) or name == "arrivals":
+            np.testing.assert_array_equal(found, expected, err_msg=name)
+        else:
+            atol = COARSE.get(name, TOLERANCE)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=name)
+    before = matrix[t - 1] if t else np.eye(len(matrix[t]))
+    np.testing.assert_array_equal(shown["matrix"][t], before, err_msg="matrix")
 
 
 def compare_books(metrics, book, t):

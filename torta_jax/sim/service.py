@@ -81,7 +81,7 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
         similarity=similarity,
         utilisation=busy,
         queue=wait / fleet.service_s[:, None],
-        idle_s=jnp.maximum(ready - free, 0.0),
+        idle_s=jnp.maximum(ready - jnp.where(cluster.lane_mask, servers.free_s, -FAR_S).max(axis=-2), 0.0),
         turn=(jnp.arange(count) - servers.turn[:, None]) % count,
     )
 
