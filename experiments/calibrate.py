@@ -75,7 +75,6 @@ def things(world: Calibration, seed: int = 0) -> tuple[Cluster, Synthetic]:
         work_high_s=world.work_high_s,
         zipf_exponent=world.zipf_exponent,
         noise_sigma=world.noise_sigma,
-        max_tasks=1024,
     )
     return cluster, workload
 

@@ -70,7 +70,7 @@ class Options:
     """Size of the search."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SPACES)
-    evaluations: int = 12  # for every number of a policy
+    evaluations: int = 8  # for every number of a policy
     seeds: int = 8
     slots: int = 240
 

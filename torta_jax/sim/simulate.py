@@ -61,11 +61,12 @@ def simulate(
     Args:
         key: typed key of the world; one key gives one world, whatever the policy.
         scenario: its number of slots T is the length of the experiment.
+        physics: default: room for this fleet and workload.
 
     Returns:
         The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays; with `keep` as in `advance`.
     """
-    physics = physics or Physics()
+    physics = physics or Physics().sized(cluster, workload.max_tasks)
     num_slots = scenario.alive.shape[0]
     world = make_world(cluster, workload, scenario, key, num_slots, physics.slot_s)
     return advance(world, physics, scheduler, start(world, physics, scheduler), num_slots, keep=keep)

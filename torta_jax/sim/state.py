@@ -1,5 +1,6 @@
 """What a simulated cluster remembers from slot to slot, and the numbers its physics runs on."""
 
+import math
 from typing import Any
 
 import jax
@@ -28,16 +29,16 @@ class Physics(struct.PyTreeNode):
     service_weight: float = 0.2  # of the newest slot in the measured lane time
     lose_running: bool = False  # running tasks of a failing region are lost instead of migrated
     information: str = struct.field(pytree_node=False, default="online")  # or "slot"
-    carry_tasks: int = struct.field(pytree_node=False, default=448)  # tasks kept from slot to slot
-    region_tasks: int = struct.field(pytree_node=False, default=192)  # tasks matched per region and slot
+    carry_tasks: int = struct.field(pytree_node=False, default=1024)  # tasks kept from slot to slot
+    region_tasks: int = struct.field(pytree_node=False, default=448)  # tasks matched per region and slot
 
     def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 0.5) -> "Physics":
-        """The same physics with room for a fleet and `max_tasks` arrivals per slot.
+        """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
         per region: four times its even share of the arrivals; more than that wait a slot.
         """
-        lanes, regions = int(cluster.lane_mask.sum()), cluster.num_regions
+        lanes, regions = math.prod(cluster.lane_mask.shape[-3:]), cluster.num_regions
         carry, region = 1.25 * lanes + waiting_slots * max_tasks, 4 * max_tasks / regions
         return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
 
