@@ -29,8 +29,8 @@ CPU_BATCH = 8
 """Clusters that a CPU program runs at once, always: XLA's arithmetic for another number differs in last bits, which now
 and then send a task elsewhere. An accelerator runs as many as there are."""
 
-WAITING_SLOTS = 4.0
-"""Slots of arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
+WAITING_SLOTS = {"calm": 2.0, "stressed": 4.0}
+"""Slots of arrivals to make room for; where a surge or a failure is to come, as long as patience lasts."""
 
 BATCH = "clusters"
 
@@ -74,7 +74,8 @@ def evaluate(
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
     stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
-    sized = physics or Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS if stressed else 0.5)
+    waiting = WAITING_SLOTS["stressed" if stressed else "calm"]
+    sized = physics or Physics().sized(cluster, workload.max_tasks, waiting)
     sized = numbers(sized if information is None else sized.replace(information=information))
     worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
     done, telling = Counter(), threading.Lock()
