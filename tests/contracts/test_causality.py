@@ -13,7 +13,9 @@ from jax import lax
 from tests.references.worlds import Size, named_policies, random_policy, random_world
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import numbers
+from torta_jax.schedulers.rules import Forecast
 from torta_jax.sim.account import OUTCOMES
+from torta_jax.sim.activation import ActivationRule
 from torta_jax.sim.slot import make_world, reset, run_slot
 from torta_jax.workload import Synthetic
 
@@ -67,12 +69,22 @@ def program(information):
     return jax.jit(jax.vmap(functools.partial(play, information=information), (0, 0, None, None)))
 
 
+def unsmoothed(policies):
+    """The policies without the smoothing and the headroom that would hide for a while what they have seen."""
+    plain = lambda part, default: jax.tree.map(jnp.full_like, part, numbers(default))  # noqa: E731
+    return policies.replace(
+        forecast=plain(policies.forecast, Forecast()), activation=plain(policies.activation, ActivationRule())
+    )
+
+
 @functools.cache
 def fleets(information, turn=NEVER, until_s=FOREVER_S):
     """What `play` returns, [fleet, slot, ...] NumPy arrays: first every named policy in turn, then random ones."""
     keys = jax.random.split(jax.random.key(11), NAMED + RANDOM)
     random = numbers(jax.vmap(random_policy)(keys[NAMED:]))
-    policies = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), named_policies(NAMED), random)
+    policies = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), unsmoothed(named_policies(NAMED)), random
+    )
     return jax.tree.map(np.asarray, program(information)(keys, policies, jnp.int32(turn), jnp.asarray(until_s)))
 
 
