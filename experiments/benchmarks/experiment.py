@@ -27,9 +27,8 @@ def simulate(policy: str, batch: int, num_slots: int) -> int:
 
 
 def physics(num_slots: int) -> Physics:
-    """With room for the fleet and its arrivals."""
-    abilene, demand, _ = parts(num_slots)
-    return rollout.numbers(Physics().sized(abilene, demand.max_tasks))
+    """That of `rollout.evaluate`."""
+    return rollout.numbers(rollout.roomy(*parts(num_slots)))
 
 
 def worlds(batch: int, num_slots: int) -> list[World]:

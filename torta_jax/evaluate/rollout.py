@@ -73,9 +73,7 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
-    stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
-    waiting = WAITING_SLOTS["stressed" if stressed else "calm"]
-    sized = physics or Physics().sized(cluster, workload.max_tasks, waiting)
+    sized = physics or roomy(cluster, workload, scenario)
     sized = numbers(sized if information is None else sized.replace(information=information))
     worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
     done, telling = Counter(), threading.Lock()
@@ -108,6 +106,12 @@ def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:
             return list(threads.map(one, jobs))
         finally:
             stop.set()
+
+
+def roomy(cluster: Cluster, workload, scenario: Scenario) -> Physics:
+    """Physics with room for a fleet, its arrivals and what will wait."""
+    stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
+    return Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS["stressed" if stressed else "calm"])
 
 
 def cores() -> int:
