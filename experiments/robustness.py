@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "polska": ("--topology", "polska"),
     "gabriel": ("--topology", "gabriel"),
     "cost2 (proxy)": ("--topology", "cost2"),
-    **{f"load {load}": ("--load", load) for load in ("0.2", "0.5", "0.6", "0.7", "0.8")},
+    **{f"load {load}": ("--load", load) for load in ("0.3", "0.45", "0.7", "0.8", "0.9")},
     **{f"placement {seed}": ("--fleet-seed", str(seed)) for seed in range(1, 5)},
     "hourly prices": ("--prices", "hourly"),
 }

@@ -29,7 +29,7 @@ CPU_BATCH = 8
 """Clusters that a CPU program runs at once, always: XLA's arithmetic for another number differs in last bits, which now
 and then send a task elsewhere. An accelerator runs as many as there are."""
 
-WAITING_SLOTS = {"calm": 2.0, "stressed": 4.0}
+WAITING_SLOTS = {"calm": 1.0, "stressed": 4.0}
 """Slots of arrivals to make room for; where a surge or a failure is to come, as long as patience lasts."""
 
 BATCH = "clusters"

@@ -69,24 +69,26 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
     begin, end = jnp.where(looking, rows, rows.size).min(), jnp.where(looking, rows, -1).max() + 1
     if axis_name is not None:
         begin, end = lax.pmin(begin, axis_name), lax.pmax(end, axis_name)
-    lanes = jnp.where(alive, load.lanes, 0.0)
+    lanes, ids = jnp.where(alive, load.lanes, 0.0), jnp.arange(load.lanes.shape[0])
+    distance = rule.latency_weight * cluster.latency_s + jnp.where(alive, 0.0, FULL * FULL)
 
+    # No gathers and no reading of what is written: both would be kernels, or copies, of their own in every round.
     def step(i, carry):
-        outstanding, clock, choice = carry
+        outstanding, clock, result = carry
         valid, origin, first = mask[i], source[i], choice[i]
         now = jnp.where(valid, jnp.maximum(time_s[i], clock), clock)
         outstanding = outstanding - jnp.minimum(outstanding, lanes) * (now - clock) / load.service_s
         per_lane = jnp.where(lanes > 0, outstanding / jnp.maximum(lanes, 1.0), jnp.inf)
-        cost = rule.latency_weight * cluster.latency_s[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
-        cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL) + jnp.where(alive, 0.0, FULL * FULL)
-        best = jnp.argmin(cost).astype(jnp.int32)
-        keep = (per_lane[first] < rule.keep_below) | (alive[first] & (cost[best] >= FULL))
-        region = jnp.where(keep, first, best)
-        outstanding = outstanding + valid * (jnp.arange(outstanding.shape[0]) == region)
-        return outstanding, now, choice.at[i].set(jnp.where(valid, region, first))
+        cost = distance[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
+        cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL)
+        lowest = cost.min()
+        best = jnp.where(cost <= lowest, ids, ids.size).min()  # the first of equals
+        keep = (ids == first) & ((per_lane < rule.keep_below) | (alive & (lowest >= FULL)))
+        region = jnp.where(keep.any(), first, best).astype(choice.dtype)
+        return outstanding + (valid & (ids == region)), now, lax.dynamic_update_index_in_dim(result, region, i, 0)
 
     start = (load.outstanding.astype(lanes.dtype), jnp.zeros((), lanes.dtype), choice)
-    return lax.fori_loop(begin, end, step, start)[2]
+    return jnp.where(looking, lax.fori_loop(begin, end, step, start)[2], choice)
 
 
 def realised_shares(source, region, mask, previous: jax.Array) -> jax.Array:

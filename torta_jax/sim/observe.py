@@ -36,9 +36,10 @@ class Observation(struct.PyTreeNode):
         return self.alive * lanes * self.slot_s / self.service_s
 
 
-def per_region(pool_region: jax.Array, mask: jax.Array, regions: int) -> jax.Array:
-    """[R] int32 number of masked rows of the pool per region."""
-    return jnp.zeros(regions, jnp.int32).at[pool_region].add(mask.astype(jnp.int32))
+def per_region(pool_region: jax.Array, masks: tuple[jax.Array, ...], regions: int) -> jax.Array:
+    """[len(masks), R] int32 numbers of masked rows of the pool per region."""
+    counts = jnp.zeros((regions, len(masks)), jnp.int32)
+    return counts.at[pool_region].add(jnp.stack(masks, axis=-1).astype(jnp.int32)).T
 
 
 def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_per_kwh) -> Observation:
@@ -47,6 +48,8 @@ def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_p
     regions = cluster.num_regions
     buffered = pool.phase == Phase.BUFFERED
     committed = pool.phase == Phase.COMMITTED
+    masks = (buffered, buffered | (committed & (pool.start_s > 0)), buffered | committed)
+    buffered, waiting, outstanding = per_region(pool.region, masks, regions)
     on = servers.active.sum(axis=-1)
     utilisation = total(jnp.where(servers.active, servers.utilisation, 0.0)) / jnp.maximum(on, 1)
     return Observation(
@@ -58,28 +61,28 @@ def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_p
         arrivals=seen.arrivals,
         shares=seen.shares,
         matrix=state.matrix,
-        buffered=per_region(pool.region, buffered, regions),
-        waiting=per_region(pool.region, buffered | (committed & (pool.start_s > 0)), regions),
-        outstanding=per_region(pool.region, buffered | committed, regions),
+        buffered=buffered,
+        waiting=waiting,
+        outstanding=outstanding,
         utilisation=utilisation,
         servers_on=on,
         service_s=seen.service_s,
     )
 
 
-def learn(seen: Observed, physics: Physics, pool, new, shares, taken, cooling_s) -> Observed:
-    """Update the statistics with a slot's arrivals (`new` [P]) and its commitments (`taken` [P])."""
+def learn(seen: Observed, physics: Physics, pool, arrivals, shares, taken, cooling_s) -> Observed:
+    """Update the statistics with a slot's `arrivals` by origin [R] and its commitments (`taken` [P])."""
     regions = shares.shape[-1]
-    count = per_region(pool.region, taken, regions)
+    kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
+    count = kinds.sum(axis=-1)
     row, column = jnp.arange(regions)[:, None], pool.region
     # A sum of whole numbers is exact: neither the batch nor the padding between tasks can change a later decision.
     lane = jnp.round((pool.finish_s - pool.start_s) * PER_S).astype(jnp.int32)
     lane_s = jnp.where(taken & (row == column), lane, 0).sum(axis=-1) / PER_S
     weight = jnp.where(count > 0, physics.service_weight, 0.0)
-    kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
     share = kinds / jnp.maximum(count, 1)[:, None]
     return Observed(
-        arrivals=per_region(pool.origin, new, regions).astype(seen.arrivals.dtype),
+        arrivals=arrivals.astype(seen.arrivals.dtype),
         shares=shares,
         service_s=seen.service_s + weight * (lane_s / jnp.maximum(count, 1) - seen.service_s),
         kind_share=seen.kind_share + weight[:, None] * (share - seen.kind_share),

@@ -151,13 +151,11 @@ def excess(pool: Pool, done: jax.Array, rows: int) -> jax.Array:
     Committed tasks that are `done` [P] by the end of the slot leave and take no room.
     """
     buffered = pool.phase == Phase.BUFFERED
-    held = buffered | ((pool.phase == Phase.COMMITTED) & ~done)
-    too_many = held.sum() - rows
-    newer_buffered = jnp.cumsum(buffered[::-1])[::-1]
-    lost = buffered & (newer_buffered <= too_many)
-    committed = held & ~buffered
-    newer_committed = jnp.cumsum(committed[::-1])[::-1]
-    return lost | (committed & (newer_committed <= too_many - buffered.sum()))
+    committed = (pool.phase == Phase.COMMITTED) & ~done
+    # How many tasks of each sort are as new as this one, or newer.
+    newer = jnp.cumsum(jnp.stack([buffered, committed])[:, ::-1], axis=-1)[:, ::-1]
+    too_many = newer[:, 0].sum() - rows
+    return (buffered & (newer[0] <= too_many)) | (committed & (newer[1] <= too_many - newer[0, 0]))
 
 
 def compact(pool: Pool, rows: int) -> Pool:

@@ -160,10 +160,11 @@ def remember(fleet: Fleet, servers: Servers, task: Batch, taken: jax.Array, at: 
     loaded = models == task.model[:, None]
     used = jnp.where(loaded, task.ready_s[:, None], old)
     rank = jnp.where(loaded, FAR_S, used)
-    one, other = rank[:, :, None], rank[:, None, :]
-    newer = (other > one) | ((other == one) & jnp.tri(models.shape[0], dtype=bool))  # [R, K, K] or the model itself
     resident_gb = jnp.where(used > RESIDENT_S, fleet.model_gb, 0.0)
-    needed = jnp.where(newer, resident_gb[:, None, :], 0.0).sum(axis=-1)
+    needed = jnp.zeros_like(rank)  # GB of the models that are used later, or the model itself
+    for k in range(rank.shape[1]):
+        stays = (rank[:, k, None] > rank) | ((rank[:, k, None] == rank) & (k <= models))
+        needed = needed + jnp.where(stays, resident_gb[:, k, None], 0.0)
     fits = needed <= fleet.cluster.memory_gb[region, at][:, None]
     used = jnp.where(taken[:, None], jnp.where(fits, used, NEVER_S), old)
 

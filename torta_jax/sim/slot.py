@@ -85,7 +85,8 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     used = energy.usage(cluster, servers, idle_s, slot_s)
     outcome = account.outcomes(pool, lost, slot_s)
     counts = account.count_outcomes(pool, outcome, regions).at[DROPS + Drop.OVERFLOW].add(tasks.overflow)
-    arrived = account.count_cells(pool, new, regions) + tasks.overflow
+    drawn = account.count_cells(pool, new, regions)
+    arrived = drawn + tasks.overflow
     times = account.task_times(pool, cluster)
     work = account.effort(cluster, state.pool, pool, was_running & ~jnp.asarray(physics.lose_running), taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
@@ -100,7 +101,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
         slot=state.slot + 1,
         pool=pools.compact(kept, physics.carry_tasks).shifted(slot_s),
         servers=servers.replace(utilisation=utilisation).faded(physics, slot_s).shifted(slot_s),
-        observed=learn(state.observed, physics, pool, new, shares, taken, cooling_s),
+        observed=learn(state.observed, physics, pool, drawn.sum(axis=-1), shares, taken, cooling_s),
         alive=alive,
         matrix=matrix,
         dispatched=state.dispatched + moving.sum(dtype=jnp.int32),
@@ -179,8 +180,8 @@ def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, n
     choice = dispatch.first_choice(dispatch.live_matrix(matrix, alive), rule, pool.region, pool.draw, turn)
     on = servers.active & (servers.warm_s <= 0)
     lanes = jnp.where(on[:, None], cluster.lane_mask, False).sum(axis=(-2, -1))
-    outstanding = observation.outstanding - per_region(pool.region, moving & ~new, cluster.num_regions)
-    load = dispatch.RegionLoad(outstanding, lanes, observation.service_s)
+    (leaving,) = per_region(pool.region, (moving & ~new,), cluster.num_regions)
+    load = dispatch.RegionLoad(observation.outstanding - leaving, lanes, observation.service_s)
     time_s = jnp.maximum(pool.arrival_s, 0.0)
     region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, axis_name)
     return pools.send(pool, cluster, jnp.where(alive.any(), region, pool.region), moving)

@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+FOLDS = 4
+"""Halvings that the compiler gets as one expression, so that it makes one kernel of them."""
+
 
 def total(x: jax.Array, axis: int = -1) -> jax.Array:
     """Sum over one axis, halves onto halves.
@@ -11,11 +14,16 @@ def total(x: jax.Array, axis: int = -1) -> jax.Array:
     """
     x = jnp.moveaxis(x, axis, -1)
     size = x.shape[-1]
-    rows = 1 << max(size - 1, 0).bit_length()
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, rows - size)])
-    while rows > 1:
-        rows //= 2
-        x = x[..., :rows] + x[..., rows:]
+    halvings = max(size - 1, 0).bit_length()
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, (1 << halvings) - size)])
+    while halvings > 0:
+        folds = min(halvings, FOLDS)
+        halvings -= folds
+        parts = jnp.split(x, 1 << folds, axis=-1)
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [one + other for one, other in zip(parts[:half], parts[half:], strict=True)]
+        x = parts[0]
     return x[..., 0]
 
 
