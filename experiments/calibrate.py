@@ -3,9 +3,10 @@
 Targets are the waiting and inference times of RR, SkyLB and SDIB in Fig 11. (Fig 8 shows responses 1.7 to 2.2 s longer
 than the sums of Fig 11; both cannot be matched.) TORTA, in any preset, is never run here. The baselines are tuned in
 the fitted world as every policy is (`experiments.tune`), and the world is fitted again to the tuned baselines: a weak
-baseline would make any gain an artefact. Seeds are of a stream of their own. What other sources say is not fitted.
+baseline would make any gain an artefact. Seeds are of a stream of their own. Load, noise and popularity are not
+fitted: docs/decisions.md says why.
 
-    python -m experiments.calibrate            # ten minutes on 2 cores; rewrites calibration.toml
+    python -m experiments.calibrate            # half an hour on 2 cores; rewrites calibration.toml
     python -m experiments.tune                 # then tune every policy in the new world
 """
 
@@ -39,9 +40,7 @@ GIVEN = {
     "noise_sigma": 0.2,
     "zipf_exponent": 1.0,
 }
-"""Not fitted. The noise is that of Azure's public LLM trace, the popularity of models Zipf's law itself. The load is
-that of a fleet which is seldom overloaded: tuned baselines wait in overload alone, so a load fitted to the waits of
-Fig 11 would let them lose tasks at every peak (docs/decisions.md)."""
+"""Chosen, not fitted (docs/decisions.md)."""
 
 BOX = {
     "work_mean_s": (7.0, 18.0),
@@ -49,7 +48,7 @@ BOX = {
     "mismatch": (0.7, 1.0),
     "switch_factor": (0.02, 0.4),
 }
-"""Ranges searched; with a smaller spread the 70 W of a T4 would do the work of an H100's 700 W."""
+"""Ranges searched. The spread's lower end limits how much more a T4 does per joule than an H100."""
 
 STREAM = 1
 
@@ -61,7 +60,7 @@ Tuned = dict[str, Numbers]
 class Options:
     """Size of the search."""
 
-    evaluations: int = 48  # of the loss, all over the box; half as many near the best, the baselines tuned to it
+    evaluations: int = 48  # of the loss, all over the box; half as many near the best
     seeds: int = 8
     slots: int = 480
 
@@ -122,7 +121,7 @@ def world_of(numbers: Numbers) -> Calibration:
 def tune_baselines(world: Calibration, console: Console) -> Tuned:
     """The baselines' own numbers in a world, found as `experiments.tune` finds them."""
     found: Tuned = {}
-    options = tune.Options(policies=tuple(TARGETS), evaluations=8)
+    options = tune.Options(policies=tuple(TARGETS))
     tune.search_all(*things(world, tune.PLACEMENT), options, console, found.__setitem__)
     return found
 

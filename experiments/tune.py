@@ -4,7 +4,7 @@ The objective is Eq 1 per task in seconds (`torta_jax.Objective`, drops charged)
 Neither the seeds nor the placement of the fleet are those of an evaluation. A search does not start from numbers found
 before.
 
-    python -m experiments.tune            # a quarter of an hour on 2 cores; rewrites torta_jax/schedulers/tuned.toml
+    python -m experiments.tune            # half an hour on 2 cores; rewrites torta_jax/schedulers/tuned.toml
     python -m experiments.tune torta      # this policy alone, the others' numbers stay
 """
 
@@ -33,7 +33,7 @@ STREAM = 2
 PLACEMENT = 101
 EVALUATED_SLOTS = 480
 
-SIGMA = {"activation.sigma": (0.0, 6.0)}
+SIGMA = {"activation.sigma": (0.0, 12.0)}
 FORECAST = {"forecast.level": (0.02, 1.0), "forecast.trend": (0.0, 0.5)}
 SCALING = {
     **SIGMA,

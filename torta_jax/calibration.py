@@ -1,4 +1,4 @@
-"""The calibrated world: numbers the paper leaves open, fitted to its baselines alone and then frozen."""
+"""The calibrated world: numbers the paper leaves open, chosen or fitted to its baselines alone, and then frozen."""
 
 import tomllib
 from dataclasses import dataclass

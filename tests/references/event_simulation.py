@@ -97,7 +97,7 @@ class Fleet:
 
     # One slot
 
-    def run_slot(self, alive, arrivals, on, routes, servers, reroute):
+    def run_slot(self, alive, arrivals, on, routes, servers):
         """Run one slot.
 
         Args:
@@ -106,7 +106,6 @@ class Fleet:
             on: [R][S] servers that the policy has switched on in this slot.
             routes, servers: of every task held in this slot in order of arrival, its region, and its server or None;
                 read only where there is something to decide.
-            reroute: whether waiting tasks may move.
 
         Returns:
             The tasks held in this slot, with their outcome.
@@ -121,7 +120,7 @@ class Fleet:
         self._switch(alive, on)
         for task, region in zip(held, routes, strict=True):
             if task.outcome == BUFFERED:
-                self._forward(task, region, may_move=reroute or task in arrivals or not alive[task.region])
+                self._forward(task, region, may_move=task in arrivals or not alive[task.region])
         room = [self.region_tasks] * self.regions
         for task, server in zip(held, servers, strict=True):
             if task.outcome == BUFFERED:

@@ -66,7 +66,6 @@ def random_policy(key: jax.Array) -> Rules:
             latency_weight=next(u),
             load_weight=next(u),
             cyclic=next(u) < 0.3,
-            reroute=next(u) < 0.3,
         ),
         activation=ActivationRule(
             sigma=2 * next(u),

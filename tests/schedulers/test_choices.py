@@ -53,6 +53,7 @@ class Region:
         free=None,  # [S] s, or a row per lane: when the lane is free; negative: idle for so long
         holds=(),  # servers with model 0 in memory
         prefix=None,  # [S] how many tasks like ours each has just served
+        others=0,  # [S] and how many that have nothing in common with it
         off=(),
         turn=0,
         **hardware: Any,  # [S] each, `kind_match` [3, S]
@@ -65,9 +66,10 @@ class Region:
         prefix = jnp.zeros(servers) if prefix is None else jnp.asarray(prefix, float)
         self.servers = state.servers.replace(
             free_s=jnp.asarray(free)[None],
+            warm_s=jnp.full_like(state.servers.warm_s, -3600.0),
             used_s=state.servers.used_s.at[0, 0].set(jnp.where(np.isin(at, holds), -1.0, NEVER_S)),
             prefix=state.servers.prefix.at[0, 0].set(prefix),
-            recent=prefix[None],
+            recent=(prefix + jnp.asarray(others))[None],
             active=jnp.asarray(~np.isin(at, off))[None],
             turn=jnp.array([turn]),
         )
@@ -113,7 +115,8 @@ def patient(name):
         ("however fast the busy one is and long the idle one loads", {"free": [0.1, 0], "switch_s": [0, 60]}, 1),
         ("a replica is idle if one of its lanes is", {"free": [[0.1, 9, 9], [9, 9, 0]]}, 2),
         ("of the idle ones one with the model, whatever the others' prefix", {"holds": [2], "prefix": [9, 9, 1]}, 2),
-        ("of those the longest prefix", {"holds": [0, 2, 3], "prefix": [1, 9, 3, 2]}, 2),
+        ("of those the longest prefix", {"holds": [0, 2, 3], "prefix": [1, 9, 6, 2], "others": [1, 0, 2, 0]}, 3),
+        ("not the one that has served most", {"holds": [0, 1], "prefix": [5, 1], "others": [5, 0]}, 1),
         (
             "none idle: the first to become free, by half a second and whatever it holds",
             {"free": [3, 2, 2.5], "holds": [0, 2], "prefix": [5, 0, 5], "switch_s": [60, 60, 60]},

@@ -123,11 +123,11 @@ def test_the_score_is_the_weighted_sum_of_the_offer():
     values: dict[str, Any] = {name: rng.uniform(0, 2, (1, 3)) for name in Offer.__dataclass_fields__}
     values |= {"resident": values["resident"] > 1, "turn": np.array([[0, 1, 2]]), "wait_s": np.array([[0.0, 0.4, 2.0]])}
     o = Offer(**{name: jnp.asarray(value) for name, value in values.items()})
-    w = Weights(*np.arange(1.0, 11.0))
+    w = Weights(*np.arange(1.0, 12.0))
     expected = 1 * values["hardware"] + 2 * np.exp(-values["utilisation"] - values["queue"]) + 3 * values["heat"]
     expected = expected + 4 * values["similarity"] - 5 * values["wait_s"] - 6 * values["service_s"]
     expected = expected + 7 * (values["wait_s"] == 0) + 8 * values["idle_s"] + 9 * values["resident"]
-    expected = expected - 10 * values["turn"]
+    expected = expected + 10 * values["prefix_hit"] - 11 * values["turn"]
     np.testing.assert_allclose(score(w, o), expected, rtol=1e-5)
     np.testing.assert_allclose(load_factor(jnp.asarray(0.5), jnp.asarray(1.5)), np.exp(-2), rtol=1e-6)
 

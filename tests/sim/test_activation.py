@@ -12,6 +12,7 @@ from torta_jax.sim.activation import ActivationRule, first_ranked, switch, targe
 from torta_jax.sim.state import NEVER_S, Physics, initial_state
 
 SLOT_S = 45.0
+LONG_AGO_S = -3600.0
 
 
 def test_target_is_eq_6():
@@ -34,7 +35,8 @@ def test_first_ranked_is_the_head_of_a_stable_sort(servers, count):
 def region(on, warmup_s=60.0, servers=4):
     cluster = reference_cluster(1, servers).replace(warmup_s=jnp.full((1, servers), warmup_s))
     state = initial_state(cluster, Physics(carry_tasks=1), Rules(), 2, 1)
-    return cluster, state.servers.replace(active=jnp.arange(servers)[None] < on)
+    warm_s = jnp.full_like(state.servers.warm_s, LONG_AGO_S)
+    return cluster, state.servers.replace(active=jnp.arange(servers)[None] < on, warm_s=warm_s)
 
 
 def move(cluster, rule, servers, wanted, cooling_s=0.0, alive=True):
@@ -48,7 +50,7 @@ def test_a_server_that_starts_is_warm_after_its_warm_up_and_has_an_empty_memory(
     after, cold, _ = move(cluster, ActivationRule(), servers, wanted=3)
     np.testing.assert_array_equal(cold[0], [False, True, True, False])
     np.testing.assert_array_equal(after.active[0], [True, True, True, False])
-    np.testing.assert_array_equal(after.warm_s[0], [0, 60, 60, 0])
+    np.testing.assert_array_equal(after.warm_s[0], [LONG_AGO_S, 60, 60, LONG_AGO_S])
     np.testing.assert_array_equal(after.used_s[0, 0], [0, NEVER_S, NEVER_S, 0])
     np.testing.assert_array_equal(after.recent[0], [1, 0, 0, 1])
     np.testing.assert_array_equal(after.heat[0, 0], [1, 0, 0, 1])
@@ -67,6 +69,15 @@ def test_the_server_idle_for_longest_stops_first():
     servers = servers.replace(free_s=jnp.array([[[-5.0, -90.0, 10.0, -30.0]]]))
     after, _, _ = move(cluster, ActivationRule(), servers, wanted=2, cooling_s=1.0)
     np.testing.assert_array_equal(after.active[0], [True, False, True, False])
+
+
+def test_a_server_that_has_just_been_started_does_not_stop_first():
+    cluster, servers = region(on=3)
+    servers = servers.replace(free_s=jnp.array([[[-100.0, -90.0, -80.0, -1800.0]]]))  # the last was off for long
+    after, cold, _ = move(cluster, ActivationRule(), servers, wanted=4)
+    assert cold[0, 3]
+    after, _, _ = move(cluster, ActivationRule(), after.shifted(SLOT_S), wanted=3, cooling_s=1.0)
+    np.testing.assert_array_equal(after.active[0], [False, True, True, True])
 
 
 def test_starts_and_stops_are_gradual():

@@ -103,7 +103,7 @@ def replay(size, world, result, tasks, policy):
         server = [int(pool.server[row]) if record.taken[t, row] else None for row in rows]
         routes = pool.region[rows].tolist()
         on = record.servers.active[t].tolist()
-        held = fleet.run_slot(alive, new, on, routes, server, bool(policy.rule.reroute))
+        held = fleet.run_slot(alive, new, on, routes, server)
         for row, task in zip(rows, held, strict=True):
             compare(pool, record.outcome[t, row], row, task, begin)
             counts[t, task.outcome, task.origin, task.kind] += 1

@@ -54,7 +54,10 @@ def overflow_by_hand(latency, rule, outstanding, lanes, service_s, alive, times,
     lanes = [n if up else 0 for n, up in zip(lanes, alive, strict=True)]
     for time, source, choice in zip(times, sources, choices, strict=True):
         for r, n in enumerate(lanes):
-            outstanding[r] -= min(outstanding[r], n) * (time - clock) / service_s[r]
+            turns = (time - clock) / service_s[r]
+            served_in_full = n * turns  # by lanes that are busy to the end, or by those that still are at the end
+            busy = outstanding[r] - served_in_full >= n
+            outstanding[r] = outstanding[r] - served_in_full if busy else outstanding[r] / (1 + turns)
         clock = time
         load = [outstanding[r] / n if n else np.inf for r, n in enumerate(lanes)]
         cost = [
@@ -108,6 +111,17 @@ def test_overflow_agrees_with_a_loop_over_tasks(seed):
         np.asarray(cluster.latency_s, float), rule, outstanding, lanes, service_s, alive, times, sources, choices
     )
     np.testing.assert_array_equal(np.asarray(found)[at], expected)
+
+
+def test_an_emptier_region_stays_the_emptier_one_however_long_nothing_arrives():
+    """Of regions that differ in their outstanding tasks alone; all that arrive go to the one that began with none."""
+    load = RegionLoad(jnp.array([9, 3, 0]), jnp.full(3, 10), jnp.full(3, 15.0))
+    rule = Rule(keep_below=0.0, latency_weight=0.0, load_weight=1.0)
+    for first_s in (1.0, 20.0, 40.0):
+        time_s = jnp.array([first_s, 44.0])
+        none, every = jnp.zeros(2, jnp.int32), jnp.ones(2, bool)
+        found = overflow(reference_cluster(3, 1), rule, load, jnp.ones(3, bool), time_s, none, none, every)
+        assert found[0] == 2, first_s
 
 
 def test_overflow_never_looks_at_loads_where_the_matrix_decides():

@@ -89,15 +89,13 @@ def test_utilisation_and_queue_move_with_every_assignment():
     assert seen == [(0.0, 0.0), (0.5, 0.0), (1.0, 0.5)]  # both lanes are busy until second 12: 3 s of 6 s tasks
 
 
-def test_a_server_is_idle_since_its_last_lane_fell_idle():
+def test_a_server_is_idle_since_its_last_lane_fell_idle_and_it_was_warm():
     cluster, physics = reference_cluster(1, 1, lanes=2), Physics(carry_tasks=1)
     servers = initial_state(cluster, physics, Rules(), len(MODEL_GB), 2).servers
     fleet, task = Fleet(cluster, jnp.asarray(MODEL_GB), physics, jnp.ones(1)), tasks(ready=[9.0], model=[0])
-    for free, idle_s in (((-60.0, 3.0), 6.0), ((-5.0, -9.0), 14.0), ((-60.0, 12.0), 0.0)):
-        found = offers(
-            fleet, servers.replace(free_s=jnp.asarray(free).reshape(1, 2, 1)), jax.tree.map(lambda x: x[0], task)
-        )
-        assert found.idle_s[0, 0] == idle_s
+    for free, warm, idle_s in (((-60, 3), -90, 6), ((-5, -9), -90, 14), ((-60, 12), -90, 0), ((-60, -60), 7, 2)):
+        now = servers.replace(free_s=jnp.array(free, float).reshape(1, 2, 1), warm_s=jnp.full((1, 1), float(warm)))
+        assert offers(fleet, now, jax.tree.map(lambda x: x[0], task)).idle_s[0, 0] == idle_s
 
 
 def test_a_moved_task_pays_the_stages_of_its_arrival():

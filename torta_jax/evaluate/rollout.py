@@ -29,8 +29,8 @@ CPU_BATCH = 8
 """Clusters that a CPU program runs at once, always: XLA's arithmetic for another number differs in last bits, which now
 and then send a task elsewhere. An accelerator runs as many as there are."""
 
-WAITING_SLOTS = {"calm": 1.0, "stressed": 4.0}
-"""Slots of arrivals to make room for; where a surge or a failure is to come, as long as patience lasts."""
+STRESSED_SLOTS = 4.0
+"""Slots of waiting arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
 
 BATCH = "clusters"
 
@@ -110,8 +110,9 @@ def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:
 
 def roomy(cluster: Cluster, workload, scenario: Scenario) -> Physics:
     """Physics with room for a fleet, its arrivals and what will wait."""
-    stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
-    return Physics().sized(cluster, workload.max_tasks, WAITING_SLOTS["stressed" if stressed else "calm"])
+    if bool((scenario.rate_factor > 1).any() | ~scenario.alive.all()):
+        return Physics().sized(cluster, workload.max_tasks, STRESSED_SLOTS)
+    return Physics().sized(cluster, workload.max_tasks)
 
 
 def cores() -> int:

@@ -36,7 +36,7 @@ class Forecast(struct.PyTreeNode):
 
     level: float = 1.0  # weight of the newest count in the level
     trend: float = 0.0  # weight of the newest change in the trend
-    horizon: float = 0.0  # slots ahead to be ready for, at least the cold start
+    horizon: float = 0.0  # slots ahead to be ready for
 
 
 class Outlook(struct.PyTreeNode):

@@ -34,5 +34,5 @@ def _skylb() -> Rules:
     return Rules(
         transport=Transport(plan=PLANS.index("stay")),
         rule=Rule(keep_below=1.0, room_below=1.0),
-        weights=Weights(idle=100.0, wait=100.0, resident=10.0, embedding_locality=0.5),
+        weights=Weights(idle=100.0, wait=100.0, resident=10.0, prefix_hit=1.0),
     )

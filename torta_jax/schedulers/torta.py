@@ -8,7 +8,7 @@ from torta_jax.sim.dispatch import Rule
 
 EQ_7 = Weights(hardware=1.0, load=1.0, model_locality=0.1, embedding_locality=0.1)
 """Eq 7; the load's weight is the unit, the others are tuned. Eq 10 is not normalised: with (0.3, 1, 0.3, 0.3) it
-outweighs the load, tasks queue for the server that knows their model, and waits reach 27 s."""
+outweighs the load and tasks queue for the server that knows their model."""
 
 
 def torta_paper() -> Rules:

@@ -76,8 +76,7 @@ def start_score(cluster: Cluster, kind_share, busy) -> jax.Array:
 
 def stop_score(cluster: Cluster, servers: Servers) -> jax.Array:
     """[R, S] which server to stop first: one long idle (a minute weighs as much as full use) and little used."""
-    free = jnp.where(cluster.lane_mask, servers.free_s, -jnp.inf).max(axis=-2)
-    idle_minutes = jnp.clip(-free / 60, 0.0, 60.0)
+    idle_minutes = jnp.clip(-servers.idle_from_s(cluster) / 60, 0.0, 60.0)
     return idle_minutes - servers.utilisation
 
 

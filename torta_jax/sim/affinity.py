@@ -19,9 +19,10 @@ class Offer(struct.PyTreeNode):
     hardware: jax.Array  # [R, S] Comp_hw of Eq 8, in [0, 1]
     heat: jax.Array  # [R, S] decayed count of recent tasks of the same model (Eq 10)
     similarity: jax.Array  # [R, S] decayed sum of cosines with recent tasks (Eq 10)
+    prefix_hit: jax.Array  # [R, S] in [0, 1], their decayed mean; 0 where the model is not resident
     utilisation: jax.Array  # [R, S] share of its lanes that are busy when the task is ready
     queue: jax.Array  # [R, S] waiting work in tasks of average length, per lane
-    idle_s: jax.Array  # [R, S] since the server last finished everything, 0 while busy
+    idle_s: jax.Array  # [R, S] since the server last finished everything or was warm, 0 while busy
     turn: jax.Array  # [R, S] int32, 0 for the server whose turn it is, then 1, 2, …
 
 
@@ -37,6 +38,7 @@ class Weights(struct.PyTreeNode):
     idle: float = 0.0  # 1 if the task would start at once
     idle_time: float = 0.0  # per second
     resident: float = 0.0
+    prefix_hit: float = 0.0
     turn: float = 0.0  # per place in the cyclic order
 
 
@@ -57,5 +59,6 @@ def score(weights: Weights, offer: Offer) -> jax.Array:
         + weights.idle * (offer.wait_s <= 0)
         + weights.idle_time * offer.idle_s
         + weights.resident * offer.resident
+        + weights.prefix_hit * offer.prefix_hit
         - weights.turn * offer.turn
     )

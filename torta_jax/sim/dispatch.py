@@ -24,7 +24,6 @@ class Rule(struct.PyTreeNode):
     latency_weight: float = 1.0  # per second of one-way latency
     load_weight: float = 0.0  # per task and lane
     cyclic: bool = False  # go through the regions in turn instead of drawing one
-    reroute: bool = False  # buffered tasks are routed anew in each slot
 
 
 class RegionLoad(struct.PyTreeNode):
@@ -62,7 +61,8 @@ def first_choice(matrix: jax.Array, rule: Rule, source: jax.Array, draw: jax.Arr
 def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, source, choice, mask, axis_name=None):
     """[P] region of each task after the rule, tasks taken in order of `time_s` [P] where `mask` [P].
 
-    Between two tasks a region finishes min(outstanding, lanes) / service_s tasks per second, in expectation.
+    Between two tasks a region finishes min(outstanding, lanes) / service_s tasks per second, in expectation; stepped
+    backwards (implicit Euler), so that loads stay positive and in order however long the step.
     """
     used = jnp.isfinite(rule.keep_below)
     rows, looking = jnp.arange(mask.shape[0]), mask & used
@@ -77,7 +77,8 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
         outstanding, clock, result = carry
         valid, origin, first = mask[i], source[i], choice[i]
         now = jnp.where(valid, jnp.maximum(time_s[i], clock), clock)
-        outstanding = outstanding - jnp.minimum(outstanding, lanes) * (now - clock) / load.service_s
+        turns = (now - clock) / load.service_s
+        outstanding = jnp.maximum(outstanding - lanes * turns, outstanding / (1 + turns))
         per_lane = jnp.where(lanes > 0, outstanding / jnp.maximum(lanes, 1.0), jnp.inf)
         cost = distance[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
         cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL)

@@ -79,9 +79,10 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
         hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
         heat=fade * servers.heat[region, task.model],
         similarity=similarity,
+        prefix_hit=hit,
         utilisation=busy,
         queue=wait / fleet.service_s[:, None],
-        idle_s=jnp.maximum(ready - jnp.where(cluster.lane_mask, servers.free_s, -FAR_S).max(axis=-2), 0.0),
+        idle_s=jnp.maximum(ready - servers.idle_from_s(cluster), 0.0),
         turn=(jnp.arange(count) - servers.turn[:, None]) % count,
     )
 
@@ -89,8 +90,8 @@ def offers(fleet: Fleet, servers: Servers, task: Batch) -> Offer:
 def inner(embedding: jax.Array, prefix: jax.Array) -> jax.Array:
     """[R, S] inner products of [R, E] and [R, E, S].
 
-    Added one after the other: the same bits in a batch of any size, and a fifth less time for the whole slot than a
-    reduction, which the compiler would repeat for every use of the result.
+    Added one after the other: the same bits in a batch of any size, and faster than a reduction, which the compiler
+    would repeat for every use of the result.
     """
     result = jnp.zeros((prefix.shape[0], prefix.shape[2]), prefix.dtype)
     for e in range(prefix.shape[1]):

@@ -73,7 +73,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     matrix = own if matrix is None else matrix
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
 
-    moving = routed(scheduler.rule, pool, new, alive)
+    moving = routed(pool, new, alive)
     pool = send(scheduler.rule, observation, servers, pool, moving, new, matrix, state.dispatched, axis_name)
     shares = dispatch.realised_shares(pool.origin, pool.region, new, state.observed.shares)
 
@@ -167,10 +167,9 @@ def scale(scheduler, policy, observation: Observation, matrix: jax.Array, state:
     )
 
 
-def routed(rule: dispatch.Rule, pool: Pool, new: jax.Array, alive: jax.Array) -> jax.Array:
-    """[P] bool: tasks to route in this slot, the new ones and buffered ones that cannot or should not stay."""
-    buffered = pool.phase == Phase.BUFFERED
-    return buffered & (new | ~alive[pool.region] | jnp.asarray(rule.reroute))
+def routed(pool: Pool, new: jax.Array, alive: jax.Array) -> jax.Array:
+    """[P] bool: tasks to route in this slot, the new ones and buffered ones that cannot stay."""
+    return (pool.phase == Phase.BUFFERED) & (new | ~alive[pool.region])
 
 
 def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, new, matrix, dispatched, axis_name):

@@ -32,7 +32,7 @@ class Physics(struct.PyTreeNode):
     carry_tasks: int = struct.field(pytree_node=False, default=1024)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=448)  # tasks matched per region and slot
 
-    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 0.5) -> "Physics":
+    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.0) -> "Physics":
         """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
@@ -95,6 +95,10 @@ class Servers(struct.PyTreeNode):
         """The same servers with the clock's zero moved `by_s` seconds later."""
         used_s = jnp.where(self.used_s > RESIDENT_S, self.used_s - by_s, NEVER_S)
         return self.replace(warm_s=self.warm_s - by_s, free_s=self.free_s - by_s, used_s=used_s)
+
+    def idle_from_s(self, cluster: Cluster) -> jax.Array:
+        """[R, S] when a server has finished all it was given, and is warm."""
+        return jnp.maximum(jnp.where(cluster.lane_mask, self.free_s, -FAR_S).max(axis=-2), self.warm_s)
 
     def faded(self, physics: Physics, by_s: jax.Array | float) -> "Servers":
         """The same servers with their recent past decayed over `by_s` seconds (Eq 10)."""

@@ -72,8 +72,9 @@ class Synthetic(struct.PyTreeNode):
     task on a GPU that suits it, no model switched: what a real fleet serves is less.
 
     The default amplitude gives a day with peak/trough 1.9, as in Azure's public LLM inference trace of 2024 (one
-    week); σ = 0.2 gives the index of dispersion of about 12 at 250 tasks per 45 s of its conversation trace of 2023.
-    Work is uniform as in the paper (Section VI).
+    week). σ = 0.2 is that of its conversation trace of 2023 (index of dispersion about 12 at 250 tasks per 45 s), taken
+    for each region; with half of the variance common, the total of twelve regions varies by 0.15. Work is uniform as in
+    the paper (Section VI).
     """
 
     load: jax.Array

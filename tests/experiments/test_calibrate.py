@@ -1,0 +1,23 @@
+"""The calibrated world is one that `experiments.calibrate` can have found, and its loss measures what it says."""
+
+from dataclasses import asdict
+
+import pytest
+
+from experiments.calibrate import BOX, GIVEN, TARGETS, TOLERANCE, loss
+from torta_jax.calibration import CALIBRATED
+
+
+def test_every_number_of_the_frozen_world_is_the_given_one_or_inside_its_range():
+    world = asdict(CALIBRATED)
+    assert sorted([*GIVEN, *BOX]) == sorted(world)
+    assert {name: world[name] for name in GIVEN} == GIVEN
+    assert all(low <= world[name] <= high for name, (low, high) in BOX.items())
+
+
+@pytest.mark.parametrize(("name", "metric"), [("skylb", "wait_s"), ("sdib", "inference_s")])
+def test_the_loss_is_zero_on_target_and_the_mean_of_squared_errors_in_tolerances_off_it(name, metric):
+    measured = {name: {"wait_s": wait, "inference_s": inference} for name, (wait, inference) in TARGETS.items()}
+    assert loss(measured) == 0
+    measured[name][metric] -= 3 * dict(zip(("wait_s", "inference_s"), TOLERANCE, strict=True))[metric]
+    assert loss(measured) == pytest.approx(9 / (2 * len(TARGETS)))
