@@ -116,7 +116,7 @@ class Synthetic(struct.PyTreeNode):
         patience_low_s: float = 90.0,
         patience_high_s: float = 180.0,
         embedding_spread: float = 0.5,
-        max_tasks: int = 1088,
+        max_tasks: int = 1152,
         embedding_dim: int = 4,
     ) -> "Synthetic":
         """A checked workload; `RANGES` has the allowed values.
