@@ -3,6 +3,7 @@
 python -m experiments.ablation
 """
 
+import sys
 from dataclasses import dataclass
 
 import tyro
@@ -64,7 +65,7 @@ def main() -> None:
     for name, metrics in differences.items():
         cells = (metrics[metric] for metric in COLUMNS)
         table.add_row(name, *(f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for c in cells))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
 
 
 if __name__ == "__main__":

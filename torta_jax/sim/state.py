@@ -32,7 +32,7 @@ class Physics(struct.PyTreeNode):
     carry_tasks: int = struct.field(pytree_node=False, default=1024)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=448)  # tasks matched per region and slot
 
-    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.0) -> "Physics":
+    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.5) -> "Physics":
         """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
