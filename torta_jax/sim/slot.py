@@ -10,7 +10,7 @@ from torta_jax.sim import account, activation, dispatch, energy
 from torta_jax.sim import pool as pools
 from torta_jax.sim.account import DROPS, KEPT, Totals
 from torta_jax.sim.matching import match
-from torta_jax.sim.observe import Observation, learn, observe, per_region
+from torta_jax.sim.observe import Observation, learn, observe
 from torta_jax.sim.service import Fleet
 from torta_jax.sim.state import FAR_S, Physics, Pool, Servers, State, initial_state
 from torta_jax.sim.sums import total_of_all
@@ -74,7 +74,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
 
     moving = routed(pool, new, alive)
-    pool = send(scheduler.rule, observation, servers, pool, moving, new, matrix, state.dispatched, axis_name)
+    pool = send(scheduler.rule, observation, servers, pool, moving, matrix, state.dispatched, axis_name)
     shares = dispatch.realised_shares(pool.origin, pool.region, new, state.observed.shares)
 
     fleet = Fleet(cluster, world.workload.model_gb, physics, observation.service_s)
@@ -172,15 +172,14 @@ def routed(pool: Pool, new: jax.Array, alive: jax.Array) -> jax.Array:
     return (pool.phase == Phase.BUFFERED) & (new | ~alive[pool.region])
 
 
-def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, new, matrix, dispatched, axis_name):
-    """Route the tasks `moving` [P], the `new` [P] ones among them, and forward them; returns the pool."""
+def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, matrix, dispatched, axis_name):
+    """Route the tasks `moving` [P] and forward them; returns the pool."""
     cluster, alive = observation.cluster, observation.alive
     turn = dispatched + jnp.cumsum(moving) - 1
     choice = dispatch.first_choice(dispatch.live_matrix(matrix, alive), rule, pool.region, pool.draw, turn)
     on = servers.active & (servers.warm_s <= 0)
     lanes = jnp.where(on[:, None], cluster.lane_mask, False).sum(axis=(-2, -1))
-    (leaving,) = per_region(pool.region, (moving & ~new,), cluster.num_regions)
-    load = dispatch.RegionLoad(observation.outstanding - leaving, lanes, observation.service_s)
+    load = dispatch.RegionLoad(observation.outstanding, lanes, observation.service_s)
     time_s = jnp.maximum(pool.arrival_s, 0.0)
     region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, axis_name)
     return pools.send(pool, cluster, jnp.where(alive.any(), region, pool.region), moving)
