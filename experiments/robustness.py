@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "gabriel": ("--topology", "gabriel"),
     "cost2 (proxy)": ("--topology", "cost2"),
     **{f"load {load}": ("--load", load) for load in ("0.3", "0.45", "0.7", "0.8", "0.9")},
+    **{f"from {hour} h UTC": ("--start-hour", hour) for hour in ("0", "6", "15", "18")},
     **{f"placement {seed}": ("--fleet-seed", str(seed)) for seed in range(1, 5)},
     "hourly prices": ("--prices", "hourly"),
 }

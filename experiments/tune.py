@@ -33,14 +33,11 @@ STREAM = 2
 PLACEMENT = 101
 EVALUATED_SLOTS = 480
 
-SIGMA = {"activation.sigma": (0.0, 12.0)}
+EQ_6 = {"activation.sigma": (0.0, 12.0), "activation.cooldown_s": (0.0, 900.0)}
+"""The paper wants servers switched gradually, and does not say how: a cool-down, for every policy."""
+
 FORECAST = {"forecast.level": (0.02, 1.0), "forecast.trend": (0.0, 0.5)}
-SCALING = {
-    **SIGMA,
-    "activation.utilisation": (0.3, 1.5),
-    "activation.cooldown_s": (0.0, 900.0),
-    "forecast.horizon": (0.0, 6.0),
-}
+SCALING = {**EQ_6, "activation.utilisation": (0.3, 1.5), "forecast.horizon": (0.0, 6.0)}
 EQ_7 = {
     "weights.hardware": (0.0, 2.0),
     "weights.model_locality": (0.0, 0.3),
@@ -55,13 +52,13 @@ ROUTING = {
 
 OVERFLOW = {"rule.keep_below": (0.2, 1.5), "rule.room_below": (0.2, 1.5)}
 SPACES: dict[str, dict[str, tuple[float, float]]] = {
-    "round-robin": {"max_wait_s": (0.0, 45.0), **SIGMA},
-    "skylb": OVERFLOW | SIGMA,
-    "sdib": {"max_wait_s": (0.0, 90.0), **SIGMA},
+    "round-robin": {"max_wait_s": (0.0, 45.0), **EQ_6},
+    "skylb": OVERFLOW | EQ_6,
+    "sdib": {"max_wait_s": (0.0, 90.0), **EQ_6},
     "skylb-engineered": FORECAST | SCALING | OVERFLOW,
-    "reactive-ot": EQ_7 | SIGMA,
+    "reactive-ot": EQ_7 | EQ_6,
     "reactive-hysteresis": EQ_7 | FORECAST | SCALING,
-    "torta-paper": EQ_7 | FORECAST | SIGMA | {"transport.smoothing": (0.0, 12.0)},
+    "torta-paper": EQ_7 | FORECAST | EQ_6 | {"transport.smoothing": (0.0, 12.0)},
     "torta": FORECAST | SCALING | ROUTING | OVERFLOW,
 }
 """What a policy's paper names and gives no value for; all of its scaling for those that are not a paper's."""

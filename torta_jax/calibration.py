@@ -12,6 +12,7 @@ class Calibration:
     """Defaults of the synthetic world."""
 
     load: float  # offered work at the diurnal peak, as a share of the fleet's capacity
+    start_hour_utc: float  # of the first slot
     work_mean_s: float  # per task on the reference GPU; uniform between 8/15 and 22/15 of it
     zipf_exponent: float  # of the models' popularity
     noise_sigma: float  # standard deviation of the log rate

@@ -61,7 +61,7 @@ class Cluster(struct.PyTreeNode):
     switch_s: jax.Array  # [R, S] loading a model that is not resident
     migrate_out_s: jax.Array  # [R, S] serialising a started task
     migrate_in_s: jax.Array  # [R, S] loading, deserialising and warming it up again
-    idle_w: jax.Array  # [R, S] switched on, nothing running
+    idle_w: jax.Array  # [R, S] switched on, nothing running; as the others, of a GPU and its share of the machine
     active_w: jax.Array  # [R, S] every lane busy
     warming_w: jax.Array  # [R, S]
 

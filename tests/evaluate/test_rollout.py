@@ -11,6 +11,7 @@ from torta_jax import schedulers
 from torta_jax.errors import InputError
 from torta_jax.evaluate import rollout
 from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, chunks, evaluate, spread
+from torta_jax.workload import Trace, TraceTable
 
 SIZE = Size(regions=2, servers=2, lanes=1, slots=6, max_tasks=32, carry_tasks=64, region_tasks=32)
 
@@ -81,3 +82,11 @@ def test_a_seed_is_the_same_alone_and_by_its_number():
 def test_nothing_to_run_is_an_error(seeds, slots, message):
     with pytest.raises(InputError, match=message):
         run(seeds, slots)
+
+
+def test_a_trace_is_not_replayed_in_slots_of_another_length():
+    cluster, _, scenario, physics = world()
+    requests = TraceTable("made.csv", np.zeros(1), np.ones(1, int), np.ones(1, int))
+    trace, policy = Trace.from_table(requests, num_slots=SIZE.slots), {"skylb": schedulers.get("skylb")}
+    with pytest.raises(InputError, match=r"slot_s = 60.0, but the trace's slots have 45.0 s"):
+        evaluate(cluster, trace, scenario, policy, 1, SIZE.slots, physics=physics.replace(slot_s=60.0))

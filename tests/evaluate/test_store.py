@@ -99,6 +99,18 @@ def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path):
         with pytest.raises(InputError, match=r"--out .*cannot write"):
             Store(place)
     assert (tmp_path / "file").read_text() == ""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "figures").write_text("")
+    with pytest.raises(InputError, match=r"--out .*run: cannot write there"):
+        Store(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
+
+
+def test_a_part_that_cannot_be_written_is_an_input_error(tmp_path):
+    out = Store(tmp_path)
+    (tmp_path / "figures").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*a\.png"):
+        out.write("figures/a.png", b"")
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):

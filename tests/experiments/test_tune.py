@@ -53,4 +53,4 @@ def test_a_search_writes_its_policy_and_leaves_the_others(own_file, monkeypatch)
     written = tomllib.loads(own_file.read_text())
     assert written["sdib"] == {"max_wait_s": 7.0}
     assert written["round-robin"]["max_wait_s"] < 20  # the objective is lowest at 0
-    assert set(written["round-robin"]["activation"]) == {"sigma"}
+    assert set(written["round-robin"]["activation"]) == {"sigma", "cooldown_s"}

@@ -274,11 +274,12 @@ def route(policy, load, alive, home, count):
     state = initial_state(cluster, PHYSICS, policy, MODELS, 2)
     matrix = policy.route(state.policy, observe(state, cluster, PHYSICS, alive, jnp.full(ON_A_LINE, 0.1)))[1]
     source, draw = jnp.full(count, home), jnp.linspace(0.0, 0.999, count)
-    choice = first_choice(live_matrix(matrix, alive), policy.rule, source, draw, jnp.arange(count))
+    live, lost = live_matrix(matrix, alive)
+    choice = first_choice(live, policy.rule, source, draw, jnp.arange(count))
     every_s = jnp.full(ON_A_LINE, SERVICE_S)
     outstanding = RegionLoad(load * LANES, jnp.full(ON_A_LINE, LANES), every_s)
     mask = jnp.ones(count, bool)
-    return overflow(cluster, policy.rule, outstanding, alive, jnp.zeros(count), source, choice, mask)
+    return overflow(cluster, policy.rule, outstanding, alive, jnp.zeros(count), source, choice, mask, lost)
 
 
 def regions(name, load, *, home=0, count=1, alive=(True,) * ON_A_LINE, **rule):
@@ -313,7 +314,8 @@ def test_skylb_counts_the_tasks_it_has_sent():
 def test_skylb_leaves_a_dead_home_for_the_nearest_with_room_or_else_the_nearest():
     alive = [False, True, True, True]
     assert regions("skylb", [0, 1, 0, 0], alive=alive, **HALF) == [2]
-    assert regions("skylb", [0, 3, 2, 1], alive=alive, **HALF) == [1]
+    assert regions("skylb", [0, 0, 0, 0], count=5, alive=alive, **HALF) == [1, 1, 2, 2, 3]
+    assert regions("skylb", [0, 3, 2, 1], count=4, alive=alive, **HALF) == [1, 1, 1, 1]
 
 
 def test_sdib_sends_every_task_to_the_least_loaded_region():

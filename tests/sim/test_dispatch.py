@@ -35,21 +35,22 @@ def test_a_region_with_share_zero_is_never_chosen():
 @pytest.mark.parametrize("alive", [[1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 1, 0]])
 def test_cyclic_rules_visit_the_live_regions_in_turn(alive):
     alive = np.array(alive, bool)
-    matrix = live_matrix(jnp.full((4, 4), 0.25), jnp.asarray(alive))
+    matrix, _ = live_matrix(jnp.full((4, 4), 0.25), jnp.asarray(alive))
     found = choose(matrix, np.zeros(12, int), np.zeros(12), cyclic=True)
     np.testing.assert_array_equal(found, np.resize(np.flatnonzero(alive), 12))
 
 
 def test_live_matrix_drops_dead_regions_and_spreads_a_row_that_loses_all():
-    found = live_matrix(jnp.asarray(MATRIX), jnp.array([True, False, True]))
+    found, lost = live_matrix(jnp.asarray(MATRIX), jnp.array([True, False, True]))
     np.testing.assert_allclose(found, [[0.25, 0, 0.75], [0.5, 0, 0.5], [0.5, 0, 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(lost, [False, True, False])
 
 
 def test_nothing_is_divided_by_zero_when_every_region_is_dead():
-    assert np.isfinite(live_matrix(jnp.asarray(MATRIX), jnp.zeros(3, bool))).all()
+    assert np.isfinite(live_matrix(jnp.asarray(MATRIX), jnp.zeros(3, bool))[0]).all()
 
 
-def overflow_by_hand(latency, rule, outstanding, lanes, service_s, alive, times, sources, choices):
+def overflow_by_hand(latency, rule, outstanding, lanes, service_s, alive, times, sources, choices, lost):
     outstanding, clock, result = list(outstanding), 0.0, []
     lanes = [n if up else 0 for n, up in zip(lanes, alive, strict=True)]
     for time, source, choice in zip(times, sources, choices, strict=True):
@@ -65,11 +66,11 @@ def overflow_by_hand(latency, rule, outstanding, lanes, service_s, alive, times,
         ]
         with_room = [r for r in range(len(lanes)) if alive[r] and load[r] < rule.room_below]
         region = choice
-        if not load[choice] < rule.keep_below:
+        if lost[source] or not load[choice] < rule.keep_below:
             live = [r for r in range(len(lanes)) if alive[r]]
             if with_room:
                 region = min(with_room, key=lambda r: cost[r])
-            elif not alive[choice]:
+            elif lost[source] or not alive[choice]:
                 region = min(live, key=lambda r: cost[r])
         outstanding[region] += 1
         result.append(region)
@@ -90,6 +91,7 @@ def test_overflow_agrees_with_a_loop_over_tasks(seed):
     outstanding, lanes = rng.integers(0, 9, regions), rng.integers(0, 5, regions)
     service_s, alive = rng.uniform(5, 20, regions), rng.uniform(size=regions) < 0.8
     alive[0] = True
+    lost = rng.uniform(size=regions) < 0.3
     times = np.sort(rng.uniform(0, 45, tasks))
     sources, choices = rng.integers(0, regions, (2, tasks))
     at = np.sort(rng.permutation(rows)[:tasks])
@@ -106,9 +108,10 @@ def test_overflow_agrees_with_a_loop_over_tasks(seed):
             jnp.asarray(padded[1], jnp.int32),
             jnp.asarray(padded[2], jnp.int32),
             jnp.asarray(mask),
+            jnp.asarray(lost),
         )
     expected = overflow_by_hand(
-        np.asarray(cluster.latency_s, float), rule, outstanding, lanes, service_s, alive, times, sources, choices
+        np.asarray(cluster.latency_s, float), rule, outstanding, lanes, service_s, alive, times, sources, choices, lost
     )
     np.testing.assert_array_equal(np.asarray(found)[at], expected)
 
@@ -119,8 +122,10 @@ def test_an_emptier_region_stays_the_emptier_one_however_long_nothing_arrives():
     rule = Rule(keep_below=0.0, latency_weight=0.0, load_weight=1.0)
     for first_s in (1.0, 20.0, 40.0):
         time_s = jnp.array([first_s, 44.0])
-        none, every = jnp.zeros(2, jnp.int32), jnp.ones(2, bool)
-        found = overflow(reference_cluster(3, 1), rule, load, jnp.ones(3, bool), time_s, none, none, every)
+        none, every, lost = jnp.zeros(2, jnp.int32), jnp.ones(2, bool), jnp.zeros(3, bool)
+        found = overflow(
+            reference_cluster(3, 1), rule, load, jnp.ones(3, bool), time_s, none, none, every, lost
+        )
         assert found[0] == 2, first_s
 
 
@@ -128,7 +133,8 @@ def test_overflow_never_looks_at_loads_where_the_matrix_decides():
     load = RegionLoad(jnp.array([90, 0]), jnp.array([1, 9]), jnp.ones(2))
     choice = jnp.array([0, 1, 0])
     time_s, source, every = jnp.zeros(3), jnp.zeros(3, jnp.int32), jnp.ones(3, bool)
-    found = overflow(reference_cluster(2, 1), Rule(), load, jnp.ones(2, bool), time_s, source, choice, every)
+    both = jnp.ones(2, bool)
+    found = overflow(reference_cluster(2, 1), Rule(), load, both, time_s, source, choice, every, both)
     np.testing.assert_array_equal(found, choice)
 
 

@@ -128,6 +128,16 @@ def test_capacitated_sends_nothing_where_there_is_no_capacity():
     assert found.status == Status.CONVERGED
 
 
+@pytest.mark.parametrize("load", [1.01, 1.5, 4.0])
+def test_overload_is_buffered_also_with_the_default_budget(load):
+    for seed in range(8):
+        cost, demand, capacity = instance(seed, load=load)
+        found = capacitated(*arrays(cost, demand, capacity))
+        assert found.status == Status.INFEASIBLE
+        assert found.buffered.sum() == pytest.approx(demand.sum() - capacity.sum(), abs=2e-3 * demand.sum())
+        np.testing.assert_allclose(found.plan.sum(axis=0), capacity, atol=5e-3 * demand.sum())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_overload_is_buffered_and_infeasible(seed):
     cost, demand, capacity = instance(seed, load=1.5)

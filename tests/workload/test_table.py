@@ -10,6 +10,7 @@ import pytest
 from torta_jax.errors import InputError
 from torta_jax.workload import check, read
 
+HEADER = "timestamp,input_tokens,output_tokens\n"
 TIME = ["2023-11-16 18:15:46.6805900", "2023-11-16 18:15:50.9951690", "2023-11-16 18:16:51.2224670"]
 AZURE = {"TIMESTAMP": TIME, "ContextTokens": [374, 396, 879], "GeneratedTokens": [44, 109, 55]}
 GENERAL = {
@@ -72,14 +73,28 @@ def test_times_may_carry_a_zone(tmp_path, suffix):
     np.testing.assert_allclose(read(path).time_s, [0, 4.314579, 64.541877], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("first", "hour"),
+    [
+        ("2023-11-16 18:15:46.6805900", 18 + 15 / 60 + 46.68059 / 3600),
+        ("2023-11-16T18:30:00Z", 18.5),
+        ("2023-11-16T01:30:00+02:00", 23.5),
+        ("1969-12-31 06:00:00", 6),
+        ("0", 0),
+        ("92700", 1.75),
+        ("1700157600", 18),  # since 1970: 2023-11-16, 18:00 UTC
+    ],
+)
+def test_the_clock_of_the_prices_starts_with_the_first_request(tmp_path, first, hour):
+    table = read(csv_with(tmp_path, f"{HEADER}{first},1,2\n"))
+    assert table.start_hour_utc == pytest.approx(hour, abs=1e-9)
+
+
 def test_column_names_ignore_case_spaces_and_underscores_and_other_columns_do_not_matter(tmp_path):
     text = "\ufeffuser, Input Tokens ,OUTPUT-TOKENS,Timestamp\r\nme,1,2,3\r\nyou, 4 ,5.0,1e1\r\n\r\n"
     table = read(csv_with(tmp_path, text))
     np.testing.assert_array_equal(table.time_s, [0, 7])
     np.testing.assert_array_equal(table.input_tokens, [1, 4])
-
-
-HEADER = "timestamp,input_tokens,output_tokens\n"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from tests.workload.worlds import SLOT_S, draw, prepare
 from torta_jax.errors import InputError
 from torta_jax.types import KINDS
 from torta_jax.workload import Surge, Trace, TraceTable, calm, check, read, scenario
+from torta_jax.workload.report import measure
+from torta_jax.workload.synthetic import MAX_TASKS
 from torta_jax.workload.trace import kind_of
 
 AZURE = Path(__file__).parents[3] / "shared" / "data" / "azure_llm_2023_conv.csv"
@@ -96,10 +98,11 @@ def test_the_kind_follows_the_tokens():
 
 def test_numbers_that_do_not_fit_are_refused(cluster):
     made = table(np.linspace(50, 80, 40) - 50)
-    with pytest.raises(InputError, match=r"made.csv: max_tasks = 39, slot 0 needs 40"):
+    with pytest.raises(InputError, match=r"made.csv: slot 0 of 45 s holds 40 requests, max_tasks = 39"):
         Trace.from_table(made, max_tasks=39)
     assert Trace.from_table(made, max_tasks=40).max_tasks == 40
     assert Trace.from_table(made).max_tasks == 64
+
     with pytest.raises(InputError, match="slot_s"):
         Trace.from_table(made, slot_s=0.0)
     with pytest.raises(InputError, match="num_slots"):
@@ -116,6 +119,13 @@ def test_numbers_that_do_not_fit_are_refused(cluster):
         trace.prepare(cluster, calm(3, 3), jnp.zeros(()), 3, SLOT_S)
     with pytest.raises(InputError, match="slot_s = 30"):
         trace.prepare(cluster, calm(2, 3), jnp.zeros(()), 2, 30.0)
+
+
+def test_more_requests_in_a_slot_than_can_be_simulated_are_refused_and_noted_by_a_check():
+    made = table(np.zeros(MAX_TASKS + 1))
+    with pytest.raises(InputError, match=r"slot 0 of 45 s holds 30001 requests, at most 30000 are allowed"):
+        Trace.from_table(made)
+    assert any("a slot holds 30001 requests" in problem for problem in measure(made).problems)
 
 
 @pytest.mark.skipif(not AZURE.exists(), reason="the Azure trace is not beside the repository")

@@ -37,13 +37,15 @@ def run(options: Compare) -> None:
             progress=progress,
         )
     result = document(built.facts | {"reference": REFERENCE}, episodes, REFERENCE)
-    if store is not None:
-        _write(store, built, episodes, result)
-    if options.json:
-        sys.stdout.write(json_bytes(result).decode())
-    else:
-        table.show(result, REFERENCE)
-    _warn(episodes)
+    try:
+        if store is not None:
+            _write(store, built, episodes, result)
+    finally:  # a full disk does not cost the table
+        if options.json:
+            sys.stdout.write(json_bytes(result).decode())
+        else:
+            table.show(result, REFERENCE)
+        _warn(episodes)
     if store is not None and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
 

@@ -44,7 +44,7 @@ def checked(options: Compare) -> Compare:
     alone = (options.nodes is None) != (options.links is None)
     require(not alone, "--nodes and --links: a network of your own needs both")
     if options.trace is not None:
-        for name in ("load", "surge"):
+        for name in ("load", "start_hour", "surge"):
             required = getattr(options, name) in (None, ())
             require(required, f"{options.place(name)}: only for synthetic arrivals, and a trace is given")
     return options

@@ -7,7 +7,7 @@ import tyro
 
 from torta_jax.calibration import CALIBRATED
 
-_LOAD = f"{CALIBRATED.load:g}"
+_LOAD, _HOUR = f"{CALIBRATED.load:g}", f"{CALIBRATED.start_hour_utc:g}"
 Hidden = Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress]
 
 
@@ -32,6 +32,9 @@ class Compare:
     trace: Annotated[str | None, _arg("FILE", "replay this trace in place of synthetic arrivals", "none")] = None
     load: Annotated[
         float | None, _arg("SHARE", "busiest hour's work over the fleet's capacity, synthetic arrivals only", _LOAD)
+    ] = None
+    start_hour: Annotated[
+        float | None, _arg("HOUR", "UTC hour at which the first slot begins, synthetic arrivals only", _HOUR)
     ] = None
     information: Annotated[
         str, _arg("online|slot", "tasks are known as they arrive, or at the start of their slot")

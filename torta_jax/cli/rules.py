@@ -108,6 +108,7 @@ RULES: dict[str, Check] = {
     "slots": whole(1, MAX_SLOTS),
     "trace": text,
     "load": number(0.001, 100),
+    "start_hour": number(0, 24),
     "information": choice("online", "slot"),
     "prices": choice("auto", "flat", "hourly", "spread"),
     "latency": choice("geography", "paper"),

@@ -42,7 +42,8 @@ def show(document: Mapping[str, Any], reference: str) -> None:
 
 
 def _title(world: Mapping[str, Any]) -> str:
-    arrivals = f"trace {world['trace']}" if world["trace"] else f"load {world['load']:g}"
+    synthetic = "load {load:g}, from {start_hour:g} h UTC"
+    arrivals = f"trace {world['trace']}" if world["trace"] else synthetic.format_map(world)
     return (
         f"{world['topology']}: {world['regions']} regions, {world['servers']} servers, {arrivals}, "
         f"{world['seeds']} seeds of {world['slots']} slots of {world['slot_s']:g} s, "

@@ -16,10 +16,14 @@ def versions() -> dict[str, str]:
 
 
 def devices() -> list[str]:
-    """The devices that JAX found, such as `cpu:0 (cpu)`."""
+    """The devices that JAX found, such as `cpu:0 (cpu)`; where it found none, why."""
     import jax  # not above: the version of a package needs none
 
-    return [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
+    try:
+        found = jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        return [f"none ({(str(error).splitlines() or ['a platform that was asked for is not there'])[0]})"]
+    return [f"{device.platform}:{device.id} ({device.device_kind})" for device in found]
 
 
 def version_of(name: str) -> str:

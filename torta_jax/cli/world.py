@@ -63,7 +63,7 @@ def build(options: Compare) -> World:
     memory.check(options, len(policies), num_slots, cluster.num_regions)
     scenario = _scenario(options, num_slots, network.nodes)
     if table is None:
-        options = replace(options, load=CALIBRATED.load if options.load is None else options.load)
+        options = _with_calibrated(options)
         workload = _synthetic(options, cluster, scenario, num_slots, slot_s)
     else:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
@@ -98,17 +98,28 @@ def _scenario(options: Compare, num_slots: int, regions) -> Scenario:
         raise InputError(f"{options.config}: {error}") from error
 
 
+def _with_calibrated(options: Compare) -> Compare:
+    """The same options, those of synthetic arrivals that are left open taken from the calibrated world."""
+    default = {"load": CALIBRATED.load, "start_hour": CALIBRATED.start_hour_utc}
+    return replace(options, **{name: value for name, value in default.items() if getattr(options, name) is None})
+
+
 def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots: int, slot_s: float) -> Synthetic:
     """Arrivals with room for the busiest slot of every seed; more room than the default only where needed."""
     assert options.load is not None
-    workload = Synthetic.create(load=options.load)
+    assert options.start_hour is not None
+    workload = Synthetic.create(load=options.load, start_hour_utc=options.start_hour)
 
     @jax.jit
     @jax.vmap
     def prepare(key):
         return workload.prepare(cluster, scenario, key, num_slots, slot_s)
 
-    room = workload.padded_for(prepare(world_keys(range(options.seeds))), OVERFLOW_PROBABILITY)
+    try:
+        room = workload.padded_for(prepare(world_keys(range(options.seeds))), OVERFLOW_PROBABILITY)
+    except InputError as error:
+        causes = " and the surges' factors" if options.surge else ""
+        raise InputError(f"{options.place('load')} = {options.load:g}{causes}: {error}") from error
     return room if room.max_tasks > workload.max_tasks else workload
 
 
@@ -123,6 +134,7 @@ def _facts(options: Compare, network: clusters.Topology, cluster: Cluster, slot_
         "information": options.information,
         "trace": options.trace,
         "load": options.load,
+        "start_hour": options.start_hour,
         "prices": clusters.resolve_prices(network, options.prices),
         "latency": options.latency,
         "fleet_scope": options.fleet_scope,

@@ -67,13 +67,16 @@ def evaluate(
         seeds: the seeds, or how many (0, 1, …).
 
     Raises:
-        InputError: without seeds, slots or policies, or with too short a scenario.
+        InputError: without seeds, slots or policies, with too short a scenario, or slots of another length than a
+            trace's.
     """
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
     sized = physics or roomy(cluster, workload, scenario)
+    slot_s = getattr(workload, "slot_s", sized.slot_s)  # a trace has slots of its own
+    require(slot_s == sized.slot_s, f"slot_s = {sized.slot_s}, but the trace's slots have {slot_s} s")
     sized = numbers(sized if information is None else sized.replace(information=information))
     worlds = make_worlds(cluster, workload, scenario, list(seeds), num_slots, sized.slot_s, stream)
     done, telling = Counter(), threading.Lock()

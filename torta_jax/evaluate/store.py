@@ -30,6 +30,7 @@ from torta_jax.sim.metrics import TIMES
 from torta_jax.types import Drop
 
 MANIFEST = "manifest.json"
+FOLDERS = ("slots", "seeds", "figures")
 
 
 class Store:
@@ -49,7 +50,8 @@ class Store:
     def __init__(self, directory: str | Path, *, overwrite: bool = False):
         self.directory = Path(directory)
         try:
-            _prove_writable(self.directory)
+            for folder in (self.directory, *(self.directory / name for name in FOLDERS)):
+                _prove_writable(folder)
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"--out {self.directory}: cannot write there ({reason})") from error
@@ -165,4 +167,5 @@ def _replace(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(f"--out: cannot write {path} ({error.strerror})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ def reactive_ot() -> Rules:
 
 
 def reactive_hysteresis() -> Rules:
-    """`reactive_ot` with smoothed demand, headroom and a cool-down: what engineering gains without foresight."""
+    """`reactive_ot` on smoothed demand with headroom: what engineering gains without smoothing the matrix."""
     return tuned("reactive-hysteresis", _eq_2())
 
 

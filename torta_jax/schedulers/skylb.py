@@ -22,7 +22,7 @@ def skylb() -> Rules:
 
 
 def skylb_engineered() -> Rules:
-    """SkyLB's routing with `torta`'s engineering: earliest finish, smoothed demand, headroom, cool-down.
+    """SkyLB's routing with `torta`'s engineering: earliest finish, smoothed demand, headroom.
 
     Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. It is tuned
     as `torta` is.

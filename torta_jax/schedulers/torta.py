@@ -2,7 +2,6 @@
 
 from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
 from torta_jax.schedulers.tuned import tuned
-from torta_jax.sim.activation import ActivationRule
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
 
@@ -20,13 +19,12 @@ def torta_paper() -> Rules:
             forecast=Forecast(horizon=1.0),
             weights=EQ_7,
             by_urgency=True,
-            activation=ActivationRule(max_starts=4.0, max_stops=2.0),
         ),
     )
 
 
 def torta() -> Rules:
-    """Capacity as an upper bound, smoothed demand with headroom, a cool-down, earliest finish.
+    """Capacity as an upper bound, smoothed demand with headroom, earliest finish.
 
     The matrix names a task's region; if that is full when the task arrives, the nearest region with room takes it.
     """

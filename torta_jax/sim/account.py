@@ -66,11 +66,10 @@ def task_times(pool: Pool, cluster: Cluster) -> dict[str, jax.Array]:
 
 def add(totals: Totals, arrived, counts, outcome, times: dict[str, jax.Array]) -> Totals:
     """The totals after one more slot."""
-    row = jnp.broadcast_to(jnp.arange(len(TIMES))[:, None], (len(TIMES), outcome.shape[0]))
-    column = jnp.stack([bin_of(times[name]) for name in TIMES])
-    column = jnp.where(outcome == 0, column, NUM_BINS)
+    column = {name: jnp.where(outcome == 0, bin_of(times[name]), NUM_BINS) for name in TIMES}
+    counted = [totals.histogram[i].at[column[name]].add(1, mode="drop") for i, name in enumerate(TIMES)]
     return Totals(
-        histogram=totals.histogram.at[row, column].add(1, mode="drop"),
+        histogram=jnp.stack(counted),
         arrived=totals.arrived + arrived,
         completed=totals.completed + counts[0],
         dropped=totals.dropped + counts[DROPS:],

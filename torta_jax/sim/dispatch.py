@@ -34,12 +34,12 @@ class RegionLoad(struct.PyTreeNode):
     service_s: jax.Array
 
 
-def live_matrix(matrix: jax.Array, alive: jax.Array) -> jax.Array:
-    """The routing matrix [R, R] without dead regions; a row that loses everything spreads evenly."""
+def live_matrix(matrix: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The routing matrix [R, R] without dead regions; a row that loses everything, said in [R] bool, spreads evenly."""
     kept = jnp.where(alive, matrix, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
     even = alive / jnp.maximum(alive.sum(), 1)
-    return jnp.where(total > 1e-9, kept / jnp.maximum(total, 1e-9), even)
+    return jnp.where(total > 1e-9, kept / jnp.maximum(total, 1e-9), even), total[:, 0] <= 1e-9
 
 
 def first_choice(matrix: jax.Array, rule: Rule, source: jax.Array, draw: jax.Array, turn: jax.Array) -> jax.Array:
@@ -58,9 +58,10 @@ def first_choice(matrix: jax.Array, rule: Rule, source: jax.Array, draw: jax.Arr
     return jnp.minimum(passed, regions - 1).astype(jnp.int32)
 
 
-def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, source, choice, mask, axis_name=None):
+def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, source, choice, mask, lost, axis_name=None):
     """[P] region of each task after the rule, tasks taken in order of `time_s` [P] where `mask` [P].
 
+    The choice of an origin that has `lost` [R] all that its matrix names is nobody's: the rule never keeps it.
     Between two tasks a region finishes min(outstanding, lanes) / service_s tasks per second, in expectation; stepped
     backwards (implicit Euler), so that loads stay positive and in order however long the step.
     """
@@ -69,13 +70,14 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
     begin, end = jnp.where(looking, rows, rows.size).min(), jnp.where(looking, rows, -1).max() + 1
     if axis_name is not None:
         begin, end = lax.pmin(begin, axis_name), lax.pmax(end, axis_name)
+    named = jnp.where(lost[source], -1, choice)
     lanes, ids = jnp.where(alive, load.lanes, 0.0), jnp.arange(load.lanes.shape[0])
     distance = rule.latency_weight * cluster.latency_s + jnp.where(alive, 0.0, FULL * FULL)
 
     # No gathers and no reading of what is written: both would be kernels, or copies, of their own in every round.
     def step(i, carry):
         outstanding, clock, result = carry
-        valid, origin, first = mask[i], source[i], choice[i]
+        valid, origin, first = mask[i], source[i], named[i]
         now = jnp.where(valid, jnp.maximum(time_s[i], clock), clock)
         turns = (now - clock) / load.service_s
         outstanding = jnp.maximum(outstanding - lanes * turns, outstanding / (1 + turns))

@@ -22,7 +22,7 @@ from torta_jax.types import Cluster, Scenario
 class Objective(struct.PyTreeNode):
     """Eq 1 per task, in seconds: what the reward charges for."""
 
-    power_s_per_usd: float = 15_000.0  # 15 s per thousandth of a dollar
+    power_s_per_usd: float = 45_000.0  # 45 s per thousandth of a dollar (docs/decisions.md)
     warmup_weight: float = 0.3  # per second of server warm-up
     switching_weight: float = 0.05  # per unit of ||A_t - A_{t-1}||_F^2
     drop_charge_s: float = 150.0  # a free drop would be exploited by any learner

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from torta_jax.sim.service import UNDECIDED, Batch, Commitment
 from torta_jax.sim.state import Physics, Pool
@@ -12,6 +13,9 @@ GOLDEN = 0.6180339887498949
 
 BLOCK = 32
 """Rows summed at once by `rank_within`."""
+
+PIECE = 20 * BLOCK
+"""Rows whose ranks are found at a time."""
 
 
 def arrive(pool: Pool, tasks: Tasks) -> Pool:
@@ -84,18 +88,25 @@ def rank_within(group: jax.Array, mask: jax.Array, groups: int) -> tuple[jax.Arr
 
     Returns:
         rank [P] int32 and the group sizes [groups] int32. Cumulative one-hot sums, in blocks: sums inside a block by
-        a triangular product (exact: whole numbers up to BLOCK), then over the blocks.
+        a triangular product (exact: whole numbers up to BLOCK), then over the blocks of a piece; piece after piece, so
+        that the one-hot rows of few tasks are in memory at a time.
     """
     rows = group.shape[0]
-    pad = -rows % BLOCK
-    hot = (group[:, None] == jnp.arange(groups)) & mask[:, None]
-    hot = jnp.pad(hot.astype(jnp.float32), ((0, pad), (0, 0))).reshape(-1, BLOCK, groups)
     before = jnp.tril(jnp.ones((BLOCK, BLOCK), jnp.float32), -1)
-    inside = jnp.einsum("ij,bjg->big", before, hot, precision="highest")
-    sizes = hot.sum(axis=1)
-    offset = jnp.cumsum(sizes, axis=0) - sizes
-    rank = ((inside + offset[:, None]) * hot).sum(axis=-1).reshape(-1)[:rows]
-    return rank.astype(jnp.int32), sizes.sum(axis=0).astype(jnp.int32)
+    group = jnp.where(mask, group, groups)
+    size = min(PIECE, rows + -rows % BLOCK)
+    pieces = jnp.pad(group, (0, -rows % size), constant_values=groups).reshape(-1, size // BLOCK, BLOCK)
+
+    def piece(earlier, group):
+        hot = (group[..., None] == jnp.arange(groups)).astype(jnp.float32)
+        inside = jnp.einsum("ij,bjg->big", before, hot, precision="highest")
+        sizes = hot.sum(axis=1)
+        offset = earlier + jnp.cumsum(sizes, axis=0) - sizes
+        rank = ((inside + offset[:, None]) * hot).sum(axis=-1)
+        return earlier + sizes.sum(axis=0), rank.astype(jnp.int32)
+
+    sizes, rank = lax.scan(piece, jnp.zeros(groups, jnp.float32), pieces)
+    return rank.reshape(-1)[:rows], sizes.astype(jnp.int32)
 
 
 def pack(pool: Pool, regions: int, physics: Physics) -> tuple[Batch, jax.Array, jax.Array]:

@@ -176,10 +176,11 @@ def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, m
     """Route the tasks `moving` [P] and forward them; returns the pool."""
     cluster, alive = observation.cluster, observation.alive
     turn = dispatched + jnp.cumsum(moving) - 1
-    choice = dispatch.first_choice(dispatch.live_matrix(matrix, alive), rule, pool.region, pool.draw, turn)
+    live, lost = dispatch.live_matrix(matrix, alive)
+    choice = dispatch.first_choice(live, rule, pool.region, pool.draw, turn)
     on = servers.active & (servers.warm_s <= 0)
     lanes = jnp.where(on[:, None], cluster.lane_mask, False).sum(axis=(-2, -1))
     load = dispatch.RegionLoad(observation.outstanding, lanes, observation.service_s)
     time_s = jnp.maximum(pool.arrival_s, 0.0)
-    region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, axis_name)
+    region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, lost, axis_name)
     return pools.send(pool, cluster, jnp.where(alive.any(), region, pool.region), moving)

@@ -74,12 +74,14 @@ def capacitated(
     def shares(g):
         return jax.nn.softmax(logits + jnp.append(g, 0.0), axis=1)
 
-    def received(g):
-        return (mass[:, None] * shares(g)[:, :-1]).sum(axis=0)
+    spill = mass.sum() - bound.sum()  # with overload the buffer is a column with a share of its own
 
     def update(k, g):
         step = jnp.where(k < PLAIN_ITERS, 1.0, relaxation)
-        return jnp.minimum(g + step * (jnp.log(bound) - jnp.log(received(g) + TINY)), 0.0)
+        received = (mass[:, None] * shares(g)).sum(axis=0)
+        rise = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(received[-1] + TINY)
+        change = jnp.log(bound) - jnp.log(received[:-1] + TINY) - jnp.where(spill > 0, rise, 0.0)
+        return jnp.minimum(g + step * change, 0.0)
 
     potential = lax.fori_loop(0, num_iters, update, jnp.zeros_like(bound) if init is None else init)
     share = shares(potential)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from torta_jax.workload.models import MODELS, stand_ins
+from torta_jax.workload.synthetic import MAX_TASKS
 from torta_jax.workload.table import TraceTable, read
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -100,11 +101,13 @@ def _line(quantiles: dict[float, float]) -> str:
 
 def _problems(table: TraceTable, rate: np.ndarray, slot_s: float) -> tuple[str, ...]:
     no_input, no_output = (table.input_tokens == 0).sum(), (table.output_tokens == 0).sum()
+    busiest = int(np.unique(table.time_s // slot_s, return_counts=True)[1].max())
     empty, named = (rate == 0).sum(), len(table.models)
     notes = {
         f"{empty} of {len(rate)} slots of {slot_s:g} s are empty": empty > 0,
         f"requests without input tokens: {no_input}": no_input > 0,
         f"requests without output tokens: {no_output}": no_output > 0,
+        f"a slot holds {busiest} requests, `torta compare` takes at most {MAX_TASKS}": busiest > MAX_TASKS,
         "all requests arrive at the same time": len(table) > 1 and table.time_s[-1] == 0,
         f"{named} models are named, `torta compare` takes at most {len(MODELS)}": named > len(MODELS),
         stand_ins(table.models): 0 < named <= len(MODELS),

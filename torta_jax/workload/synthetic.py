@@ -103,7 +103,7 @@ class Synthetic(struct.PyTreeNode):
         load: float = CALIBRATED.load,
         amplitude: float = 0.31,
         peak_hour: float = 15.0,
-        start_hour_utc: float = 15.0,
+        start_hour_utc: float = CALIBRATED.start_hour_utc,
         noise_sigma: float = CALIBRATED.noise_sigma,
         noise_time_s: float = 600.0,
         noise_shared: float = 0.5,
@@ -234,7 +234,7 @@ def padding_for(rate: float, probability: float = 1e-9) -> int:
         InputError: if N would be above `MAX_TASKS`.
     """
     needed = max(32, 32 * math.ceil(float(stats.poisson.isf(probability, rate)) / 32)) if rate > 0 else 32
-    require(needed <= MAX_TASKS, f"{rate:.0f} tasks per slot need max_tasks = {needed}, above {MAX_TASKS}")
+    require(needed <= MAX_TASKS, f"{rate:.0f} tasks expected in a slot need room for {needed}, {MAX_TASKS} are allowed")
     return needed
 
 

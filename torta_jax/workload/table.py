@@ -35,6 +35,7 @@ the Azure LLM inference traces."""
 REQUIRED = ("timestamp", "input_tokens", "output_tokens")
 MAX_TOKENS = 10_000_000
 MAX_SECONDS = 1e11
+DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read(path: str | Path) -> TraceTable:
 
 
 def _table(cells: _Cells) -> TraceTable:
-    time_s = _seconds(cells)
+    time_s, start_hour_utc = _times(cells)
     back = np.flatnonzero(np.diff(time_s) < 0)
     if len(back):
         place = f"{cells.path}: {cells.place(int(back[0]) + 1)}"
@@ -134,7 +135,7 @@ def _table(cells: _Cells) -> TraceTable:
     return TraceTable(
         source=str(cells.path),
         time_s=time_s - time_s[0],
-        start_hour_utc=float(time_s[0] / 3600 % 24),
+        start_hour_utc=start_hour_utc,
         input_tokens=_tokens(cells, "input_tokens"),
         output_tokens=_tokens(cells, "output_tokens"),
         model=model,
@@ -294,18 +295,20 @@ def _tokens(cells: _Cells, field: str) -> np.ndarray:
     return _numbers(cells, field, 0, MAX_TOKENS, whole=True).astype(np.int64)
 
 
-def _seconds(cells: _Cells) -> np.ndarray:
-    """[n] float64 seconds; text is ISO 8601, with or without a zone, as the first row has it."""
+def _times(cells: _Cells) -> tuple[np.ndarray, float]:
+    """[n] float64 seconds, and the hour of the day of the first; text is ISO 8601, zoned if the first row is."""
     column = cells.columns["timestamp"]
     if _castable(column[:1], pa.float64()):
-        return _numbers(cells, "timestamp", -MAX_SECONDS, MAX_SECONDS, whole=False)
+        seconds = _numbers(cells, "timestamp", -MAX_SECONDS, MAX_SECONDS, whole=False)
+        return seconds, float(seconds[0] % DAY_S) / 3600
     zone = "UTC" if re.search(r"[T ].*(Z|[+-]\d\d:?(\d\d)?)$", column[0].as_py()) else None
     allowed = f"seconds, or ISO 8601 times {'with' if zone else 'without'} a time zone as in the first row"
     moment = _cast(cells, "timestamp", pa.timestamp("ns", zone), allowed).cast(pa.int64()).to_numpy()
     # The difference is taken in nanoseconds: a float64 of seconds since 1970 is only good to 0.2 µs. Python
     # integers, since the ends of the type's range are 584 years apart and their difference would wrap around.
     wide = int(moment.max()) - int(moment.min()) >= 2**63
-    return (moment.astype(float) if wide else moment - moment[0]) * 1e-9
+    seconds = (moment.astype(float) if wide else moment - moment[0]) * 1e-9
+    return seconds, int(moment[0]) % (DAY_S * 10**9) / 3.6e12
 
 
 def _labels(cells: _Cells, field: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from torta_jax.errors import InputError, require, unknown
 from torta_jax.types import KINDS, Cluster, Scenario, Tasks
 from torta_jax.workload import draws
 from torta_jax.workload.models import MODEL_GB
+from torta_jax.workload.synthetic import MAX_TASKS
 from torta_jax.workload.table import TraceTable
 
 A100_FLOPS = 312e12  # FP16 tensor cores, dense; NVIDIA A100 datasheet (SXM4, 80 GB)
@@ -95,7 +96,7 @@ class Trace(struct.PyTreeNode):
 
         Raises:
             InputError: for a number out of range, an unknown region, more models than K, or more requests in
-                one slot than `max_tasks`, with the number needed.
+                one slot than `max_tasks` or `MAX_TASKS`, with the number needed.
         """
         _check_positive(
             slot_s=slot_s,
@@ -195,9 +196,9 @@ class _Slots:
         self.count = np.bincount(row, minlength=num_slots)
         needed = int(self.count.max())
         width = 32 * math.ceil(needed / 32) if max_tasks is None else max_tasks
-        if width < needed:
-            busiest = int(self.count.argmax())
-            raise InputError(f"{table.source}: max_tasks = {width}, slot {busiest} needs {needed}")
+        held = f"{table.source}: slot {int(self.count.argmax())} of {slot_s:g} s holds {needed} requests"
+        require(needed <= MAX_TASKS, f"{held}, at most {MAX_TASKS} are allowed; are the timestamps cut short?")
+        require(needed <= width, f"{held}, max_tasks = {width}")
         self._index = row, np.arange(len(row)) - (np.cumsum(self.count) - self.count)[row]
         self._shape = num_slots, width
 

@@ -24,7 +24,7 @@ class GPU:
     count: tuple[int, int]  # Table I: lowest and highest number of GPUs
     kind: str  # the task kind it is meant for, of `types.KINDS`
     memory_gb: float
-    active_w: float
+    active_w: float  # the board and its share of the machine, as the two below
     idle_w: float
     warming_w: float
     prefill_speed: float
@@ -75,11 +75,15 @@ def _gpus() -> tuple[GPU, ...]:
     tables = _toml("gpus.toml")
     v100_switch_s = sum(tables.pop("switch_stages_s"))
     v100_migration_s = sum(tables["V100"]["migration_s"])
+    idle = tables.pop("machine_idle")
 
     def gpu(name: str, facts: dict) -> GPU:
         switch_s = v100_switch_s * sum(facts["migration_s"]) / v100_migration_s
         pairs = {key: tuple(facts[key]) for key in ("count", "migration_s")}
-        return GPU(name=name, switch_s=switch_s, **{**facts, **pairs})
+        machine_w = facts.pop("machine_w")
+        shares = {"active_w": machine_w, "idle_w": idle * machine_w, "warming_w": idle * machine_w}
+        watts = {key: facts[key] + share for key, share in shares.items()}
+        return GPU(name=name, switch_s=switch_s, **{**facts, **pairs, **watts})
 
     return tuple(gpu(name, facts) for name, facts in tables.items())
 
