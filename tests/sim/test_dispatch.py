@@ -123,9 +123,7 @@ def test_an_emptier_region_stays_the_emptier_one_however_long_nothing_arrives():
     for first_s in (1.0, 20.0, 40.0):
         time_s = jnp.array([first_s, 44.0])
         none, every, lost = jnp.zeros(2, jnp.int32), jnp.ones(2, bool), jnp.zeros(3, bool)
-        found = overflow(
-            reference_cluster(3, 1), rule, load, jnp.ones(3, bool), time_s, none, none, every, lost
-        )
+        found = overflow(reference_cluster(3, 1), rule, load, jnp.ones(3, bool), time_s, none, none, every, lost)
         assert found[0] == 2, first_s
 
 

@@ -12,7 +12,8 @@ def run(options: Compare) -> None:
     """Run a comparison: table or JSON on stdout, progress on stderr, files under `--out`.
 
     Raises:
-        InputError: an option, a file or the output directory cannot be used; nothing was computed then.
+        InputError: an option, a file or the output directory cannot be used; nothing was computed then. Or a part
+            could not be written; the table was printed then.
     """
     cache.enable()
     from torta_jax.cli import table, world
