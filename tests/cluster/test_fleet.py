@@ -1,11 +1,14 @@
 """Fleets after Table I and the facts of their GPUs."""
 
+import tomllib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from torta_jax import cluster
+from torta_jax.cluster.catalogue import FOLDER
 from torta_jax.errors import InputError
 from torta_jax.types import KINDS
 
@@ -97,6 +100,13 @@ def test_speed_spread_goes_from_equal_speeds_to_the_catalogues():
     np.testing.assert_allclose(one_of_each(speed_spread=0.5)["decode_speed"], catalogued**0.5, rtol=1e-6)
     assert (one_of_each(speed_spread=0.0)["decode_speed"] == 1).all()
     assert (one_of_each(speed_spread=0.0)["prefill_speed"] == 1).all()
+
+
+def test_a_board_that_warms_up_stands_where_fig_3c_puts_it_between_idle_and_its_limit():
+    facts = tomllib.loads((FOLDER / "gpus.toml").read_text())
+    for board in (facts[gpu.name] for gpu in cluster.GPUS):
+        expected = board["idle_w"] + (100 - 68) / (250 - 68) * (board["active_w"] - board["idle_w"])
+        assert board["warming_w"] == pytest.approx(expected, rel=0.02)
 
 
 def test_a_server_draws_the_watts_of_its_board_and_its_share_of_the_machine():
