@@ -66,8 +66,8 @@ def task_times(pool: Pool, cluster: Cluster) -> dict[str, jax.Array]:
 
 def add(totals: Totals, arrived, counts, outcome, times: dict[str, jax.Array]) -> Totals:
     """The totals after one more slot."""
-    column = {name: jnp.where(outcome == 0, bin_of(times[name]), NUM_BINS) for name in TIMES}
-    counted = [totals.histogram[i].at[column[name]].add(1, mode="drop") for i, name in enumerate(TIMES)]
+    bins = [jnp.where(outcome == 0, bin_of(times[name]), NUM_BINS) for name in TIMES]
+    counted = [old.at[bin_].add(1, mode="drop") for old, bin_ in zip(totals.histogram, bins, strict=True)]
     return Totals(
         histogram=jnp.stack(counted),
         arrived=totals.arrived + arrived,

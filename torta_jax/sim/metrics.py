@@ -4,16 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 
 TIMES = ("response", "wait", "inference", "network")
 """The times of a completed task with a histogram: response = wait + inference + network."""
 
-NUM_BINS = 512
-MAX_TIME_S = 7200.0
-_STEP = float(np.arcsinh(MAX_TIME_S) / (NUM_BINS - 1))
+OCTAVES = 13
+PER_OCTAVE = 64
+NUM_BINS = OCTAVES * PER_OCTAVE + 1
 
-BIN_EDGES_S = np.append(np.sinh(_STEP * np.arange(NUM_BINS)), np.inf)
-"""[NUM_BINS + 1] edges in seconds: 0.02 s apart near zero, 1.9 % apart far from it; the last bin is open."""
+BIN_EDGES_S = np.append(
+    np.outer(2.0 ** np.arange(OCTAVES), 1 + np.arange(PER_OCTAVE) / PER_OCTAVE).ravel() - 1, [2.0**OCTAVES - 1, np.inf]
+)
+"""[NUM_BINS + 1] edges in seconds: 1/64 s apart near zero, at most 1.6 % apart far from it; the last bin is open.
+
+Octaves of 1 + time in equal parts, as in HdrHistogram (Tene): a bin is the leading bits of a real number.
+"""
 
 
 class SlotMetrics(struct.PyTreeNode):
@@ -46,9 +52,11 @@ class SlotMetrics(struct.PyTreeNode):
 
 
 def bin_of(time_s: jax.Array) -> jax.Array:
-    """Index of the histogram bin of a time in seconds; anything beyond the last edge is in the last bin."""
-    index = jnp.floor(jnp.arcsinh(time_s) / _STEP).astype(jnp.int32)
-    return jnp.clip(index, 0, NUM_BINS - 1)
+    """Index of the histogram bin of a time in seconds; anything beyond the last finite edge is in the last bin."""
+    info = jnp.finfo(time_s.dtype)
+    bits = lambda x: lax.bitcast_convert_type(x, f"int{info.bits}")  # noqa: E731
+    above_one = bits(1 + time_s) - bits(jnp.ones_like(time_s))  # in steps of 1's last bit
+    return jnp.clip(above_one // (2**info.nmant // PER_OCTAVE), 0, NUM_BINS - 1).astype(jnp.int32)
 
 
 def quantile(counts: np.ndarray, q: float) -> np.ndarray:

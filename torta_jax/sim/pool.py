@@ -11,11 +11,8 @@ from torta_jax.types import Cluster, Phase, Tasks
 GOLDEN = 0.6180339887498949
 """Step of the fresh uniform that a buffered task gets in each slot (a rotation keeps it uniform)."""
 
-BLOCK = 32
-"""Rows summed at once by `rank_within`."""
-
-PIECE = 20 * BLOCK
-"""Rows whose ranks are found at a time."""
+WORD = 32
+"""Bits of the words in which `rank_within` counts."""
 
 
 def arrive(pool: Pool, tasks: Tasks) -> Pool:
@@ -87,26 +84,19 @@ def rank_within(group: jax.Array, mask: jax.Array, groups: int) -> tuple[jax.Arr
         mask: [P] bool.
 
     Returns:
-        rank [P] int32 and the group sizes [groups] int32. Cumulative one-hot sums, in blocks: sums inside a block by
-        a triangular product (exact: whole numbers up to BLOCK), then over the blocks of a piece; piece after piece, so
-        that the one-hot rows of few tasks are in memory at a time.
+        rank [P] int32 and the group sizes [groups] int32. A word per group and block of 32 rows has a bit for each row
+        of the group: bits are counted inside a block, then blocks are added up.
     """
     rows = group.shape[0]
-    before = jnp.tril(jnp.ones((BLOCK, BLOCK), jnp.float32), -1)
-    group = jnp.where(mask, group, groups)
-    size = min(PIECE, rows + -rows % BLOCK)
-    pieces = jnp.pad(group, (0, -rows % size), constant_values=groups).reshape(-1, size // BLOCK, BLOCK)
-
-    def piece(earlier, group):
-        hot = (group[..., None] == jnp.arange(groups)).astype(jnp.float32)
-        inside = jnp.einsum("ij,bjg->big", before, hot, precision="highest")
-        sizes = hot.sum(axis=1)
-        offset = earlier + jnp.cumsum(sizes, axis=0) - sizes
-        rank = ((inside + offset[:, None]) * hot).sum(axis=-1)
-        return earlier + sizes.sum(axis=0), rank.astype(jnp.int32)
-
-    sizes, rank = lax.scan(piece, jnp.zeros(groups, jnp.float32), pieces)
-    return rank.reshape(-1)[:rows], sizes.astype(jnp.int32)
+    group = jnp.pad(jnp.where(mask, group, groups), (0, -rows % WORD), constant_values=groups).reshape(-1, WORD)
+    bit = jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)
+    member = group == jnp.arange(groups)[:, None, None]
+    word = jnp.where(member, bit, 0).sum(axis=-1, dtype=jnp.uint32)
+    size = lax.population_count(word).astype(jnp.int32)
+    upto = jnp.cumsum(size, axis=-1)
+    earlier = (upto - size)[..., None] + lax.population_count(word[..., None] & (bit - 1)).astype(jnp.int32)
+    rank = jnp.where(member, earlier, 0).sum(axis=0)
+    return rank.reshape(-1)[:rows], upto[:, -1]
 
 
 def pack(pool: Pool, regions: int, physics: Physics) -> tuple[Batch, jax.Array, jax.Array]:
