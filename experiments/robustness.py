@@ -49,14 +49,17 @@ class Options:
     json: bool = False  # one JSON document on stdout in place of the table
 
 
-def compare(words: tuple[str, ...], events: str, options: Options) -> dict[str, Any]:
-    """The result document of one comparison."""
+def compare(words: tuple[str, ...], events: str, options: Options) -> tuple[dict[str, Any], list[str]]:
+    """The result document of one comparison, and what it said beside: where tasks found no room in the padding."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "world.toml"
         config.write_text(events)
         command = [sys.executable, "-m", "torta_jax.cli.main", "compare", "-q", "--json", "--config", str(config)]
         command += ["--seeds", str(options.seeds), "--policies", "skylb", *options.policies, *words]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        return json.loads(done.stdout), done.stderr.splitlines()
 
 
 def cells(document: dict[str, Any], policy: str) -> list[str]:
@@ -75,10 +78,11 @@ def _interval(difference: dict[str, float], scale: float, digits: int) -> str:
 
 def main() -> None:
     options, progress = tyro.cli(Options, description=__doc__), Console(stderr=True)
-    documents = {
-        name: compare(OPTIONS.get(name, ()), EVENTS.get(name, ""), options)
-        for name in track((*OPTIONS, *EVENTS), "comparing", console=progress)
-    }
+    documents = {}
+    for name in track((*OPTIONS, *EVENTS), "comparing", console=progress):
+        documents[name], notes = compare(OPTIONS.get(name, ()), EVENTS.get(name, ""), options)
+        for note in notes:
+            progress.print(f"{name}: {note}", highlight=False)
     if options.json:
         print(json.dumps(documents, indent=2))
         return

@@ -75,11 +75,10 @@ def learn(seen: Observed, physics: Physics, pool, arrivals, shares, taken, cooli
     regions = shares.shape[-1]
     kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
     count = kinds.sum(axis=-1)
-    row, column = jnp.arange(regions)[:, None], pool.region
     # A sum of whole numbers is exact: neither the batch nor the padding between tasks can change a later decision.
     longest_s = (2**31 - 1) // (PER_S * physics.region_tasks)  # the sum of so many fits
     lane = jnp.round(jnp.minimum(pool.finish_s - pool.start_s, longest_s) * PER_S).astype(jnp.int32)
-    lane_s = jnp.where(taken & (row == column), lane, 0).sum(axis=-1) / PER_S
+    lane_s = jnp.zeros(regions, jnp.int32).at[pool.region].add(jnp.where(taken, lane, 0)) / PER_S
     weight = jnp.where(count > 0, physics.service_weight, 0.0)
     share = kinds / jnp.maximum(count, 1)[:, None]
     return Observed(

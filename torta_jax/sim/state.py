@@ -32,14 +32,14 @@ class Physics(struct.PyTreeNode):
     carry_tasks: int = struct.field(pytree_node=False, default=1024)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=448)  # tasks matched per region and slot
 
-    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.5) -> "Physics":
+    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.7) -> "Physics":
         """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
-        per region: four times its even share of the arrivals; more than that wait a slot.
+        per region: three times its even share of the arrivals; more than that wait a slot.
         """
         lanes, regions = math.prod(cluster.lane_mask.shape[-3:]), cluster.num_regions
-        carry, region = 1.25 * lanes + waiting_slots * max_tasks, 4 * max_tasks / regions
+        carry, region = 1.25 * lanes + waiting_slots * max_tasks, 3 * max_tasks / regions
         return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
 
 
