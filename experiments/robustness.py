@@ -37,6 +37,9 @@ EVENTS = {
 }
 """World -> events of its `--config`."""
 
+ROOM = "4"
+"""Slots of waiting tasks that the simulator has room for, everywhere alike."""
+
 TIMES = {"response_s": "response s", "response_p99_s": "p99 s", "overhead_s_per_task": "overhead s/task"}
 
 
@@ -55,8 +58,8 @@ def compare(words: tuple[str, ...], events: str, options: Options) -> tuple[dict
         config = Path(directory) / "world.toml"
         config.write_text(events)
         command = [sys.executable, "-m", "torta_jax.cli.main", "compare", "-q", "--json", "--config", str(config)]
-        command += ["--seeds", str(options.seeds), "--policies", "skylb", *options.policies, *words]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command += ["--seeds", str(options.seeds), "--room", ROOM, "--policies", "skylb", *options.policies, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
         return json.loads(done.stdout), done.stderr.splitlines()

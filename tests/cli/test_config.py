@@ -32,6 +32,7 @@ GOOD = {
     "latency": st.sampled_from(["geography", "paper"]),
     "fleet_scope": st.sampled_from(["total", "per-region"]),
     "fleet_seed": st.integers(0, 2**31 - 1),
+    "room": st.floats(0.1, 20),
     "surge": st.lists(st.fixed_dictionaries(CHANGE, optional=WHERE), min_size=1, max_size=2),
     "failure": st.lists(st.fixed_dictionaries(WHEN, optional=WHERE), min_size=1, max_size=2),
     "price_shock": st.lists(st.fixed_dictionaries(CHANGE, optional=WHERE), min_size=1, max_size=2),

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,6 +11,7 @@ from tests.evaluate.fakes import episode
 from torta_jax.cli.main import main
 from torta_jax.evaluate import rollout
 from torta_jax.evaluate.store import Store
+from torta_jax.types import Drop
 from torta_jax.workload.models import MODELS
 
 SMALL = ["compare", "--policies", "skylb,torta", "--seeds", "2", "--slots", "4"]
@@ -19,7 +21,7 @@ SMALL = ["compare", "--policies", "skylb,torta", "--seeds", "2", "--slots", "4"]
 def invented(monkeypatch):
     """Comparisons return invented episodes at once."""
 
-    def evaluate(cluster, workload, scenario, policies, seeds, num_slots, *, information, progress):
+    def evaluate(cluster, workload, scenario, policies, seeds, num_slots, *, physics, information, progress):
         for name in policies:
             progress(name, num_slots, num_slots)
         return {name: episode(name, seeds=seeds, slots=num_slots, regions=cluster.num_regions) for name in policies}
@@ -62,6 +64,23 @@ def test_the_size_of_a_run_is_told_before_it_starts(monkeypatch, capsys):
 
     monkeypatch.setattr(rollout, "evaluate", evaluate)
     assert main(SMALL) == 130
+
+
+def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, capsys):
+    def evaluate(cluster, *_, physics, **__):
+        assert physics.carry_tasks < 1152  # the arrivals of a slot
+        crowded = episode("skylb", seeds=2, slots=4, regions=cluster.num_regions)
+        dropped = np.zeros((2, 4, 3), int)
+        dropped[0, 2, Drop.OVERFLOW] = 1234
+        slots = crowded.slots.replace(dropped=dropped, unmatched=np.full((2, 4), 2))
+        return {"skylb": crowded.replace(slots=slots)}
+
+    monkeypatch.setattr(rollout, "evaluate", evaluate)
+    assert main([*SMALL, "--policies", "skylb", "--room", "0.5"]) == 0
+    told = capsys.readouterr().err
+    assert "skylb: 1,234 tasks found no room in the padding and count as dropped" in told
+    assert "skylb: 16 times a task waited a slot" in told
+    assert "--room 1 makes more room" in told
 
 
 def test_models_of_a_trace_are_said_to_be_served_by_others(invented, tmp_path, capsys):

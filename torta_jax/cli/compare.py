@@ -1,5 +1,6 @@
 """`torta compare`: build the world, run every policy, say what came out."""
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,7 @@ def run(options: Compare) -> None:
             built.policies,
             built.options.seeds,
             built.facts["slots"],
+            physics=built.physics,
             information=options.information,
             progress=progress,
         )
@@ -46,7 +48,7 @@ def run(options: Compare) -> None:
             sys.stdout.write(json_bytes(result).decode())
         else:
             table.show(result, REFERENCE)
-        _warn(episodes)
+        _warn(episodes, built.facts["room"])
     if store is not None and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
 
@@ -74,21 +76,25 @@ def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any])
     for name, episode in episodes.items():
         store.write(f"slots/{name}.parquet", slots_parquet(name, episode))
         store.write(f"seeds/{name}.parquet", seeds_parquet(name, episode))
-    for name, figure in figures(episodes, built.slot_s).items():
+    for name, figure in figures(episodes, built.physics.slot_s).items():
         for kind in ("png", "svg"):
             store.write(f"figures/{name}.{kind}", render(figure, kind))
     store.write("summary.json", json_bytes(result))
     store.finish()
 
 
-def _warn(episodes: Mapping[str, Any]) -> None:
+def _warn(episodes: Mapping[str, Any], room: float) -> None:
     """What the padding cost is never silent: tasks counted as dropped, and tasks that had to wait a slot."""
     from torta_jax.types import Drop
 
+    notes = []
     for name, episode in episodes.items():
-        lost = int(episode.slots.dropped[..., Drop.OVERFLOW].sum())
+        lost, late = int(episode.slots.dropped[..., Drop.OVERFLOW].sum()), int(episode.slots.unmatched.sum())
         if lost:
-            print(f"torta: {name}: {lost} tasks found no room in the padding and count as dropped", file=sys.stderr)
-        late = int(episode.slots.unmatched.sum())
+            notes.append(f"{name}: {lost:,} tasks found no room in the padding and count as dropped")
         if late:
-            print(f"torta: {name}: {late} times a task waited a slot for want of rows in its region", file=sys.stderr)
+            notes.append(f"{name}: {late:,} times a task waited a slot for want of rows in its region")
+    if notes:
+        notes.append(f"--room {math.ceil(2 * room)} makes more room")
+    for note in notes:
+        print(f"torta: {note}", file=sys.stderr)

@@ -47,6 +47,10 @@ class Compare:
         str, _arg("total|per-region", "whether Table I counts the network's GPUs or each region's")
     ] = "total"
     fleet_seed: Annotated[int, _arg("N", "draws where the GPUs stand, and the prices of --prices spread")] = 0
+    room: Annotated[
+        float | None,
+        _arg("SLOTS", "room for waiting tasks, in slots of arrivals; more takes more memory", "1.7, with events 4"),
+    ] = None
     config: Annotated[
         str | None, _arg("TOML", "read options and events from this file; options given here win", "none")
     ] = None

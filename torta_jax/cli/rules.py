@@ -114,6 +114,7 @@ RULES: dict[str, Check] = {
     "latency": choice("geography", "paper"),
     "fleet_scope": choice("total", "per-region"),
     "fleet_seed": whole(0, MAX_SEED),
+    "room": number(0.1, 20),
     "out": text,
     "surge": events(_WHERE, _CHANGE),
     "failure": events(_WHERE, _WHEN),

@@ -11,7 +11,7 @@ from torta_jax.calibration import CALIBRATED
 from torta_jax.cli import memory
 from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
-from torta_jax.evaluate.rollout import world_keys
+from torta_jax.evaluate.rollout import waiting_slots, world_keys
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 from torta_jax.workload import Synthetic, Trace, read
@@ -34,7 +34,7 @@ class World:
     workload: Synthetic | Trace
     scenario: Scenario
     policies: dict[str, Any]  # schedulers by name
-    slot_s: float
+    physics: Physics
     facts: dict[str, Any]  # what was simulated, for the result
     notes: tuple[str, ...]  # what the user should know before it runs
 
@@ -67,10 +67,12 @@ def build(options: Compare) -> World:
         workload = _synthetic(options, cluster, scenario, num_slots, slot_s)
     else:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
-    options = replace(options, slots=num_slots, policies=tuple(policies))
+    room = waiting_slots(scenario) if options.room is None else options.room
+    physics = Physics().sized(cluster, workload.max_tasks, room)
+    options = replace(options, slots=num_slots, policies=tuple(policies), room=room)
     facts = _facts(options, network, cluster, slot_s)
     notes = () if table is None or not table.models else (f"{table.source}: {stand_ins(table.models)}",)
-    return World(options, cluster, workload, scenario, policies, slot_s, facts, notes)
+    return World(options, cluster, workload, scenario, policies, physics, facts, notes)
 
 
 def _policies(options: Compare) -> dict[str, Any]:
@@ -139,5 +141,6 @@ def _facts(options: Compare, network: clusters.Topology, cluster: Cluster, slot_
         "latency": options.latency,
         "fleet_scope": options.fleet_scope,
         "fleet_seed": options.fleet_seed,
+        "room": options.room,
         "events": {name: [dict(row) for row in getattr(options, name)] for name in EVENTS},
     }

@@ -19,7 +19,7 @@ from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.simulate import Run, advance, start
 from torta_jax.sim.slot import World, make_world
-from torta_jax.sim.state import Physics
+from torta_jax.sim.state import CALM_SLOTS, Physics
 from torta_jax.types import Cluster, Scenario
 
 LONGEST_CHUNK = 60
@@ -113,9 +113,13 @@ def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:
 
 def roomy(cluster: Cluster, workload, scenario: Scenario) -> Physics:
     """Physics with room for a fleet, its arrivals and what will wait."""
-    if bool((scenario.rate_factor > 1).any() | ~scenario.alive.all()):
-        return Physics().sized(cluster, workload.max_tasks, STRESSED_SLOTS)
-    return Physics().sized(cluster, workload.max_tasks)
+    return Physics().sized(cluster, workload.max_tasks, waiting_slots(scenario))
+
+
+def waiting_slots(scenario: Scenario) -> float:
+    """Slots of waiting arrivals to make room for."""
+    stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
+    return STRESSED_SLOTS if stressed else CALM_SLOTS
 
 
 def cores() -> int:

@@ -19,6 +19,10 @@ FAR_S = 1e9
 """Later than anything that happens."""
 
 
+CALM_SLOTS = 1.7
+"""Slots of arrivals that wait at once where neither a surge nor a failure is to come: SkyLB's in the default world."""
+
+
 class Physics(struct.PyTreeNode):
     """Numbers (traced, so a sweep over them is one `vmap`) and sizes (static) of the slot physics."""
 
@@ -32,14 +36,15 @@ class Physics(struct.PyTreeNode):
     carry_tasks: int = struct.field(pytree_node=False, default=1024)  # tasks kept from slot to slot
     region_tasks: int = struct.field(pytree_node=False, default=448)  # tasks matched per region and slot
 
-    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = 1.7) -> "Physics":
+    def sized(self, cluster: Cluster, max_tasks: int, waiting_slots: float = CALM_SLOTS) -> "Physics":
         """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
-        per region: three times its even share of the arrivals; more than that wait a slot.
+        per region: 1.75 times its even share of the latter; more than that wait a slot.
         """
         lanes, regions = math.prod(cluster.lane_mask.shape[-3:]), cluster.num_regions
-        carry, region = 1.25 * lanes + waiting_slots * max_tasks, 3 * max_tasks / regions
+        waiting = waiting_slots * max_tasks
+        carry, region = 1.25 * lanes + waiting, 1.75 * waiting / regions
         return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
 
 
