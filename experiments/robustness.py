@@ -66,12 +66,12 @@ def compare(words: tuple[str, ...], events: str, options: Options) -> tuple[dict
 
 
 def cells(document: dict[str, Any], policy: str) -> list[str]:
-    """Differences against SkyLB: seconds, cost in per cent, and the share of tasks that either dropped."""
+    """Its own response and cost; differences against SkyLB, cost in per cent; shares of tasks that the two dropped."""
     paired, skylb, own = document["paired"][policy], document["policies"]["skylb"], document["policies"][policy]
     seconds = [_interval(paired[metric], 1.0, 2) for metric in TIMES]
     cost = _interval(paired["power_cost_usd"], 100 / skylb["power_cost_usd"], 1)
     dropped = " / ".join(f"{100 * entry['dropped'] / entry['arrived']:.2f}" for entry in (own, skylb))
-    return [*seconds, cost, dropped]
+    return [f"{own['response_s']['mean']:.2f}", f"{own['power_cost_usd']:.2f}", *seconds, cost, dropped]
 
 
 def _interval(difference: dict[str, float], scale: float, digits: int) -> str:
@@ -89,7 +89,9 @@ def main() -> None:
     if options.json:
         print(json.dumps(documents, indent=2))
         return
-    table = Table("world", "policy", *TIMES.values(), "cost %", "dropped %, own / SkyLB's", box=None, pad_edge=False)
+    differences = (f"Δ {name}" for name in (*TIMES.values(), "cost %"))
+    headings = ("world", "policy", "response s", "cost $", *differences, "dropped %, own / SkyLB's")
+    table = Table(*headings, box=None, pad_edge=False)
     for name, document in documents.items():
         for policy in options.policies:
             table.add_row(name, policy, *cells(document, policy))
