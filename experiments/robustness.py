@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+MORNING = {"polska": "4.3", "gabriel": "5.6", "cost2": "5"}
+"""UTC hour at which the sun is, over the regions' mean, where it is over Abilene's when the default world begins."""
+
 OPTIONS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "polska": ("--topology", "polska"),
-    "gabriel": ("--topology", "gabriel"),
-    "cost2 (proxy)": ("--topology", "cost2"),
+    **{name: ("--topology", name) for name in MORNING},
+    **{f"{name}, morning": ("--topology", name, "--start-hour", hour) for name, hour in MORNING.items()},
     **{f"load {load}": ("--load", load) for load in ("0.3", "0.45", "0.7", "0.8", "0.9")},
     **{f"from {hour} h UTC": ("--start-hour", hour) for hour in ("0", "6", "15", "18")},
     **{f"placement {seed}": ("--fleet-seed", str(seed)) for seed in range(1, 5)},
