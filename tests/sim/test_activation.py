@@ -1,5 +1,6 @@
 """How many servers are on, and which: Eq 6, the ranking, the cool-down."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.references.clusters import reference_cluster
+from torta_jax import schedulers
+from torta_jax.cluster import build
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.activation import ActivationRule, first_ranked, switch, target
+from torta_jax.sim.simulate import simulate
 from torta_jax.sim.state import NEVER_S, Physics, initial_state
+from torta_jax.workload import Synthetic
+from torta_jax.workload.scenario import Failure
+from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOT_S = 45.0
 LONG_AGO_S = -3600.0
@@ -30,6 +37,43 @@ def test_first_ranked_is_the_head_of_a_stable_sort(servers, count):
     order = sorted(np.flatnonzero(eligible), key=lambda s: -score[s])[:count]
     found = first_ranked(jnp.asarray(score, float)[None], jnp.asarray(eligible, bool)[None], jnp.array([count]))[0]
     np.testing.assert_array_equal(np.flatnonzero(found), np.sort(order))
+
+
+@pytest.mark.parametrize("batch", [8, 64])
+def test_compiled_in_a_batch_as_many_servers_start_as_are_asked_for(batch):
+    """On a real fleet, whose scores differ in last bits: a compiler that computes one twice must not lose a server."""
+    cluster = build("abilene")
+    servers = initial_state(cluster, Physics(), Rules(), 2, 1).servers
+    servers = servers.replace(active=jnp.zeros_like(servers.active))
+    regions = cluster.num_regions
+
+    def on_after(cluster, free_s, wanted, kind_share):
+        alive, cooling_s = jnp.ones(regions, bool), jnp.zeros(regions)
+        before = servers.replace(free_s=free_s)
+        after, *_ = switch(cluster, ActivationRule(), before, wanted, alive, kind_share, cooling_s, SLOT_S)
+        return after.active.sum(axis=-1)
+
+    rng = np.random.default_rng(0)
+    wanted = rng.integers(1, 4, (batch, regions)).astype(np.float32)
+    kind_share = rng.dirichlet([100] * 3, (batch, regions)).astype(np.float32)
+    free_s = jnp.full((batch, *servers.free_s.shape), LONG_AGO_S)
+    found = jax.jit(jax.vmap(on_after, in_axes=(None, 0, 0, 0)))(cluster, free_s, wanted, kind_share)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_compiled_in_a_run_no_live_region_is_without_a_server():
+    cluster, demand = build("abilene"), Synthetic.create()
+    scenario = compile_scenario([Failure(2, 4, regions=[1, 3, 5, 7, 9])], 12, cluster.num_regions)
+
+    def servers_on(cluster, demand, scheduler, key):
+        kept = simulate(
+            cluster, demand, scheduler, key, scenario=scenario, keep=lambda record: record.servers.active.sum(axis=-1)
+        )
+        return kept[1][1]
+
+    run = jax.jit(jax.vmap(servers_on, in_axes=(None, None, None, 0)))
+    on = np.asarray(run(cluster, demand, schedulers.get("torta"), jax.random.split(jax.random.key(3), 4)))
+    np.testing.assert_array_equal(on >= 1, np.broadcast_to(scenario.alive, on.shape))
 
 
 def region(on, warmup_s=60.0, servers=4):

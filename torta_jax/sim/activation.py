@@ -33,12 +33,14 @@ def target(rule: ActivationRule, demand, waiting, service_s, lanes, slot_s) -> j
 
 
 def first_ranked(score: jax.Array, eligible: jax.Array, count: jax.Array) -> jax.Array:
-    """[R, S] bool: the `count` [R] best-scored eligible servers of each region, the first of equals."""
-    ahead = (score[:, None, :] > score[:, :, None]) | (
-        (score[:, None, :] == score[:, :, None]) & jnp.tri(score.shape[-1], k=-1, dtype=bool)
-    )
-    rank = (ahead & eligible[:, None, :]).sum(axis=-1)
-    return eligible & (rank < count[:, None])
+    """[R, S] bool: the `count` [R] best-scored eligible servers of each region, the first of equals.
+
+    By a sort. Ranks from a comparison of all pairs need not be a permutation: the compiler may compute the score for
+    either side anew, with other last bits.
+    """
+    order, ids = jnp.argsort(jnp.where(eligible, -score, jnp.inf), axis=-1, stable=True), jnp.arange(score.shape[-1])
+    head = jnp.where(ids < count[:, None], order, -1)
+    return eligible & (head[:, :, None] == ids).any(axis=1)
 
 
 def switch(cluster: Cluster, rule: ActivationRule, servers: Servers, wanted, alive, kind_share, cooling_s, slot_s):
@@ -55,8 +57,10 @@ def switch(cluster: Cluster, rule: ActivationRule, servers: Servers, wanted, ali
     fewer = jnp.where(cooling_s > rule.cooldown_s, jnp.clip(on - wanted, 0, rule.max_stops), 0)
 
     busy = (jnp.where(cluster.lane_mask, servers.free_s, 0.0) > 0).any(axis=-2)
-    start = first_ranked(start_score(cluster, kind_share, busy), mask & ~servers.active, more)
-    stop = first_ranked(stop_score(cluster, servers), servers.active & mask, fewer)
+    starting = (wanted > on)[:, None]  # a region starts servers or stops some, never both: one ranking serves
+    score = jnp.where(starting, start_score(cluster, kind_share, busy), stop_score(cluster, servers))
+    chosen = first_ranked(score, mask & (servers.active != starting), more + fewer)
+    start, stop = chosen & starting, chosen & ~starting
     cold = start & ~busy  # a server that still drains is simply kept on
     servers = servers.replace(
         active=(servers.active | start) & ~stop,

@@ -85,7 +85,7 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
         cost = distance[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
         cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL)
         lowest = cost.min()
-        best = jnp.where(cost <= lowest, ids, ids.size).min()  # the first of equals
+        best = jnp.argmin(cost)
         keep = (ids == first) & ((per_lane < rule.keep_below) | (alive & (lowest >= FULL)))
         region = jnp.where(keep.any(), first, best).astype(choice.dtype)
         return outstanding + (valid & (ids == region)), now, lax.dynamic_update_index_in_dim(result, region, i, 0)

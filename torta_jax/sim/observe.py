@@ -9,7 +9,10 @@ from torta_jax.sim.sums import total
 from torta_jax.types import Cluster, Phase
 
 PER_S = 1024
-"""Resolution of measured lane times: they are added up as whole numbers of 1/1024 s."""
+"""Resolution of measured lane times: they are added up as whole seconds and whole numbers of 1/1024 s."""
+
+LONGEST_S = 16_384
+"""A longer lane time is measured as this, so that the sum of 131,071 tasks of a region fits int32."""
 
 
 class Observation(struct.PyTreeNode):
@@ -36,10 +39,10 @@ class Observation(struct.PyTreeNode):
         return self.alive * lanes * self.slot_s / self.service_s
 
 
-def per_region(pool_region: jax.Array, masks: tuple[jax.Array, ...], regions: int) -> jax.Array:
-    """[len(masks), R] int32 numbers of masked rows of the pool per region."""
-    counts = jnp.zeros((regions, len(masks)), jnp.int32)
-    return counts.at[pool_region].add(jnp.stack(masks, axis=-1).astype(jnp.int32)).T
+def per_region(pool_region: jax.Array, columns: tuple[jax.Array, ...], regions: int) -> jax.Array:
+    """[len(columns), R] int32 sums over the pool's rows per region: of whole numbers, or of masked rows."""
+    sums = jnp.zeros((regions, len(columns)), jnp.int32)
+    return sums.at[pool_region].add(jnp.stack(columns, axis=-1).astype(jnp.int32)).T
 
 
 def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_per_kwh) -> Observation:
@@ -72,13 +75,13 @@ def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_p
 
 def learn(seen: Observed, physics: Physics, pool, arrivals, shares, taken, cooling_s) -> Observed:
     """Update the statistics with a slot's `arrivals` by origin [R] and its commitments (`taken` [P])."""
-    regions = shares.shape[-1]
-    kinds = jnp.zeros((regions, 3), jnp.int32).at[pool.region, pool.kind].add(taken.astype(jnp.int32))
+    lane_s = jnp.where(taken, jnp.clip(pool.finish_s - pool.start_s, 0.0, LONGEST_S), 0.0)
+    seconds = jnp.floor(lane_s)
+    # Sums of whole numbers are exact: neither the batch nor the padding between tasks can change a later decision.
+    columns = (*(taken & (pool.kind == kind) for kind in range(3)), seconds, jnp.round((lane_s - seconds) * PER_S))
+    *kinds, seconds, parts = per_region(pool.region, columns, shares.shape[-1])
+    kinds, lane_s = jnp.stack(kinds, axis=-1), seconds + parts / PER_S
     count = kinds.sum(axis=-1)
-    # A sum of whole numbers is exact: neither the batch nor the padding between tasks can change a later decision.
-    longest_s = (2**31 - 1) // (PER_S * physics.region_tasks)  # the sum of so many fits
-    lane = jnp.round(jnp.minimum(pool.finish_s - pool.start_s, longest_s) * PER_S).astype(jnp.int32)
-    lane_s = jnp.zeros(regions, jnp.int32).at[pool.region].add(jnp.where(taken, lane, 0)) / PER_S
     weight = jnp.where(count > 0, physics.service_weight, 0.0)
     share = kinds / jnp.maximum(count, 1)[:, None]
     return Observed(
