@@ -1,6 +1,9 @@
+import gc
 import json
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 
 import numpy as np
@@ -8,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluate.fakes import episode
-from torta_jax.cli.main import main
+from torta_jax.cli.main import interrupt, main
 from torta_jax.evaluate import rollout
 from torta_jax.evaluate.store import Store
 from torta_jax.types import Drop
@@ -208,6 +211,18 @@ def test_a_finished_result_is_found_before_computing_and_replaced_only_if_asked(
     words = [*SMALL, "-q", "--out", str(tmp_path)]
     assert f"--out {tmp_path}: holds a finished result; choose another" in mistake(capsys, *words)
     assert main([*words, "--overwrite"]) == 130
+
+
+def test_an_interruption_inside_a_callback_of_the_garbage_collector_is_raised_after_it():
+    def callback(*_):
+        interrupt(signal.SIGINT, sys._getframe())
+        gc.callbacks.remove(callback)
+
+    gc.callbacks.append(callback)
+    with pytest.raises(KeyboardInterrupt):
+        gc.collect()
+        assert callback not in gc.callbacks
+        time.sleep(5)
 
 
 def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, tmp_path, capsys):

@@ -1,9 +1,13 @@
 """`torta`: results on stdout, progress on stderr, and one message with exit status 2 for a user's mistake."""
 
+import gc
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 from torta_jax.cli.options import Compare, Doctor, TraceCheck
 from torta_jax.cli.parse import parse
@@ -14,6 +18,7 @@ COMMANDS = {Compare: "compare", Doctor: "doctor", TraceCheck: "trace"}
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
+RETRY_S = 0.05
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -25,6 +30,8 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after a user's mistake, or 130 after an interruption.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
     try:
         command = parse(sys.argv[1:] if words is None else words)
         importlib.import_module(f"torta_jax.cli.{COMMANDS[type(command)]}").run(command)
@@ -38,6 +45,20 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def interrupt(_: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`; inside a callback of the garbage collector, where Python ignores it, a bit later.
+
+    JAX has such a callback.
+    """
+    deaf = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in deaf:
+            threading.Timer(RETRY_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
