@@ -19,6 +19,8 @@ COMMANDS = {Compare: "compare", Doctor: "doctor", TraceCheck: "trace"}
 WRONG_INPUT = 2
 INTERRUPTED = 130
 RETRY_S = 0.05
+IMPORTING = "<frozen importlib._bootstrap>"
+"""File of the frames that import a module."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -30,7 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after a user's mistake, or 130 after an interruption.
     """
-    if threading.current_thread() is threading.main_thread():
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heard and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
     try:
         command = parse(sys.argv[1:] if words is None else words)
@@ -48,13 +51,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def interrupt(_: int, frame: FrameType | None) -> None:
-    """Raise `KeyboardInterrupt`; inside a callback of the garbage collector, where Python ignores it, a bit later.
+    """Raise `KeyboardInterrupt`, or a bit later where that would do harm.
 
-    JAX has such a callback.
+    Python ignores it inside a callback of the garbage collector, of which JAX has one. A compiled module may abort the
+    process if it comes while the module is imported.
     """
-    deaf = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    collecting = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code in deaf:
+        if frame.f_code in collecting or frame.f_code.co_filename == IMPORTING:
             threading.Timer(RETRY_S, os.kill, (os.getpid(), signal.SIGINT)).start()
             return
         frame = frame.f_back
