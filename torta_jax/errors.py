@@ -14,8 +14,9 @@ class InputError(ValueError):
 def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
     """An error for a name that is not in `known`, with the nearest one suggested."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    lower = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     return InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(names)})")
 
 

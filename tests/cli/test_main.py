@@ -83,7 +83,16 @@ def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, caps
     told = capsys.readouterr().err
     assert "skylb: 1,234 tasks found no room in the padding and count as dropped" in told
     assert "skylb: 16 times a task waited a slot" in told
-    assert "--room 1 makes more room" in told
+    assert "--room 1 makes more room for tasks that wait" in told
+
+
+def test_the_heading_names_placement_prices_and_events(invented, tmp_path, capsys):
+    path = tmp_path / "world.toml"
+    path.write_text("[[surge]]\nstart_slot = 1\nnum_slots = 1\nfactor = 2\n" * 2)
+    assert main([*SMALL, "-q", "--config", str(path), "--fleet-seed", "7", "--prices", "hourly"]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert "placement 7," in heading
+    assert heading.endswith("prices: hourly, information: online, 2 × surge")
 
 
 def test_models_of_a_trace_are_said_to_be_served_by_others(invented, tmp_path, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torta_jax.cli import cache
 from torta_jax.cli.options import Compare
+from torta_jax.cli.rules import MOST_ROOM
 
 
 def run(options: Compare) -> None:
@@ -94,7 +95,7 @@ def _warn(episodes: Mapping[str, Any], room: float) -> None:
             notes.append(f"{name}: {lost:,} tasks found no room in the padding and count as dropped")
         if late:
             notes.append(f"{name}: {late:,} times a task waited a slot for want of rows in its region")
-    if notes:
-        notes.append(f"--room {math.ceil(2 * room)} makes more room")
+    if notes and room < MOST_ROOM:
+        notes.append(f"--room {min(math.ceil(2 * room), MOST_ROOM)} makes more room for tasks that wait")
     for note in notes:
         print(f"torta: {note}", file=sys.stderr)

@@ -43,6 +43,8 @@ def checked(options: Compare) -> Compare:
     options = replace(options, **values)
     alone = (options.nodes is None) != (options.links is None)
     require(not alone, "--nodes and --links: a network of your own needs both")
+    named = options.topology != Compare.topology and options.nodes is not None
+    require(not named, f"{options.place('topology')}: --nodes and --links give a network of your own in its place")
     if options.trace is not None:
         for name in ("load", "start_hour", "surge"):
             required = getattr(options, name) in (None, ())

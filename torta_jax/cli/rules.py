@@ -9,6 +9,7 @@ Check = Callable[[str, Any], Any]
 """Takes the place an error is to name and the value; returns the value to use, or raises `InputError`."""
 
 MAX_SLOTS = 100_000
+MOST_ROOM = 20
 MAX_SEED = 2**31 - 1
 
 
@@ -114,7 +115,7 @@ RULES: dict[str, Check] = {
     "latency": choice("geography", "paper"),
     "fleet_scope": choice("total", "per-region"),
     "fleet_seed": whole(0, MAX_SEED),
-    "room": number(0.1, 20),
+    "room": number(0.1, MOST_ROOM),
     "out": text,
     "surge": events(_WHERE, _CHANGE),
     "failure": events(_WHERE, _WHEN),

@@ -44,10 +44,11 @@ def show(document: Mapping[str, Any], reference: str) -> None:
 def _title(world: Mapping[str, Any]) -> str:
     synthetic = "load {load:g}, from {start_hour:g} h UTC"
     arrivals = f"trace {world['trace']}" if world["trace"] else synthetic.format_map(world)
+    happens = [f", {len(rows)} × {name.replace('_', ' ')}" for name, rows in world["events"].items() if rows]
     return (
-        f"{world['topology']}: {world['regions']} regions, {world['servers']} servers, {arrivals}, "
-        f"{world['seeds']} seeds of {world['slots']} slots of {world['slot_s']:g} s, "
-        f"information: {world['information']}"
+        f"{world['topology']}: {world['regions']} regions, {world['servers']} servers, "
+        f"placement {world['fleet_seed']}, {arrivals}, {world['seeds']} seeds of {world['slots']} slots of {world['slot_s']:g} s, "
+        f"prices: {world['prices']}, information: {world['information']}{''.join(happens)}"
     )
 
 
