@@ -47,7 +47,8 @@ def _title(world: Mapping[str, Any]) -> str:
     happens = [f", {len(rows)} × {name.replace('_', ' ')}" for name, rows in world["events"].items() if rows]
     return (
         f"{world['topology']}: {world['regions']} regions, {world['servers']} servers, "
-        f"placement {world['fleet_seed']}, {arrivals}, {world['seeds']} seeds of {world['slots']} slots of {world['slot_s']:g} s, "
+        f"placement {world['fleet_seed']}, {arrivals}, "
+        f"{world['seeds']} seeds of {world['slots']} slots of {world['slot_s']:g} s, "
         f"prices: {world['prices']}, information: {world['information']}{''.join(happens)}"
     )
 
