@@ -74,7 +74,7 @@ SMALL = Size(regions=3, servers=3, lanes=2, slots=10, max_tasks=128, carry_tasks
 WIDER = {
     "task rows": ({"max_tasks": 160}, 0),
     "carried tasks": ({"carry_tasks": 400}, 0),
-    "tasks per region": ({"region_tasks": 300}, 0),
+    "tasks per region": ({"region_tasks": 40_000}, 0),
     "servers": ({}, 3),
 }
 
