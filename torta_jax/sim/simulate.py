@@ -61,7 +61,8 @@ def simulate(
     Args:
         key: typed key of the world; one key gives one world, whatever the policy.
         scenario: its number of slots T is the length of the experiment.
-        physics: default: room for this fleet and workload.
+        physics: default: room for this fleet and workload in calm times; with surges or failures take
+            `Physics().sized(cluster, workload.max_tasks, 4.0)`.
 
     Returns:
         The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays; with `keep` as in `advance`.
