@@ -18,7 +18,6 @@ RESIDENT_S = -1e8
 FAR_S = 1e9
 """Later than anything that happens."""
 
-
 CALM_SLOTS = 1.7
 """Slots of arrivals that wait at once where neither a surge nor a failure is to come: SkyLB's in the default world."""
 
