@@ -81,8 +81,8 @@ def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, caps
     monkeypatch.setattr(rollout, "evaluate", evaluate)
     assert main([*SMALL, "--policies", "skylb", "--room", "0.5"]) == 0
     told = capsys.readouterr().err
-    assert "skylb: 1,234 tasks found no room in the padding and count as dropped" in told
-    assert "skylb: 16 times a task waited a slot" in told
+    assert "skylb: tasks that found no room in the padding and count as dropped: 1,234" in told
+    assert "skylb: slots that tasks waited for want of rows in their region: 16" in told
     assert "--room 1 makes more room for tasks that wait" in told
 
 
@@ -115,6 +115,30 @@ def test_more_models_than_can_be_served_are_a_mistake_that_a_check_notes(tmp_pat
     assert "9 models are named, `torta compare` takes at most 8" in capsys.readouterr().out
 
 
+def test_requests_after_the_last_slot_are_counted_before_the_run(invented, tmp_path, capsys):
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,input_tokens,output_tokens\n0,9,9\n179,9,9\n180,9,9\n99999,9,9\n")
+    assert main([*SMALL, "--trace", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert f"{path}: 2 of 4 requests come later and are left out" in printed.err
+    assert "over seeds of what the trace leaves open" in printed.out
+
+
+def test_prices_that_are_drawn_are_said_to_be(invented, capsys):
+    for topology, why in (("polska", "all regions have the same"), ("gabriel", "25 of 25 regions have none")):
+        assert main([*SMALL, "--topology", topology]) == 0
+        assert f"prices are drawn (--prices spread): {why}" in capsys.readouterr().err
+    assert main([*SMALL, "--topology", "polska", "--prices", "spread"]) == 0
+    assert "drawn" not in capsys.readouterr().err
+
+
+def test_one_world_has_no_intervals(invented, capsys):
+    assert main([*SMALL, "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Difference against skylb, in one world: no intervals" in out
+    assert "95 %" not in out
+
+
 def test_json_is_the_document_alone(invented, capsys):
     assert main([*SMALL, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -135,6 +159,7 @@ def test_a_result_directory_is_complete_and_takes_itself_back(invented, tmp_path
     assert pq.read_table(out / "slots").num_rows == 2 * 2 * 4
     assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg"}
     assert "jax" in json.loads((out / "versions.json").read_text())
+    assert 'prices = "flat"' in (out / "resolved.toml").read_text()
     assert main(["compare", "--config", str(out / "resolved.toml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(printed)
 
@@ -176,6 +201,7 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         (["compare", "--seeds", "50", "--slots", "100000"], "keep seeds × slots within 4,300,000"),
         (["compare", "--config", ""], "--config = ''"),
         (["compare", "--policies", "tortta"], "did you mean 'torta'"),
+        (["compare", "--policies"], "--policies = (): a list of names"),
         (["compare", "--topology", "abilen"], "did you mean 'abilene'"),
         (["compare", "--fleet-scope", "region"], "--fleet-scope: unknown value 'region'"),
         (["compare", "--trace", "none.csv"], "none.csv"),
@@ -184,7 +210,7 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         (["trace", "check"], "Missing from torta trace check: FILE"),
         (["trace", "check", "none.csv"], "none.csv"),
         (["trace", "check", ""], "FILE = ''"),
-        (["trace", "check", "two\nlines.csv"], "two lines.csv: No such file"),
+        (["trace", "check", "two\nlines.csv"], "two lines.csv: cannot be read (No such file"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_status_2(capsys, words, told):

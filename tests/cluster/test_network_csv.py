@@ -63,7 +63,7 @@ def test_a_full_network_keeps_what_it_says(tmp_path):
         ("name,longitude,latitude\n", LINKS, "nodes.csv: no rows"),
         ("name,longitude,latitude\nA,0,0\n", LINKS, "at least 2"),
         ("", LINKS, "nodes.csv: empty file"),
-        (b"\x89PNG\r\n\x1a\n\xff", LINKS, "nodes.csv: not a text file"),
+        (b"\x89PNG\r\n\x1a\n\xff", LINKS, "nodes.csv, line 1: not UTF-8 text"),
         (b"name\0,longitude", LINKS, "nodes.csv: a binary file"),
         (PLACED + "A,0,0,US-CAL,\n", LINKS, "line 4, column 'place'.*did you mean 'US-CA'"),
         (PLACED + "A,0,0,,-1\n", LINKS, "line 4, column 'usd_per_kwh': '-1' is not a number from 0.0001"),
@@ -87,7 +87,7 @@ def test_a_mistake_is_named_by_file_line_and_column(tmp_path, nodes, links, said
 
 @pytest.mark.parametrize("path", ["absent.csv", ".", "zero\0byte", "x" * 5000])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         cluster.from_csv(tmp_path / path, tmp_path / path)
 
 

@@ -7,15 +7,19 @@ import pytest
 
 from tests.references.clusters import reference_cluster
 from tests.references.worlds import Size, random_world
+from torta_jax import cluster as clusters
 from torta_jax import schedulers
+from torta_jax.evaluate import rollout
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import Rules
+from torta_jax.sim import service
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.matching import match
 from torta_jax.sim.service import Fleet
 from torta_jax.sim.simulate import simulate
 from torta_jax.sim.state import Physics, empty_pool, initial_state
 from torta_jax.types import Phase
+from torta_jax.workload import Synthetic, calm
 
 FASTEST = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=1000.0)
 
@@ -74,3 +78,22 @@ def test_policies_that_act_task_by_task_do_the_same_under_both_information_model
     for field in ("completed", "buffered", "queued", "running", "server_starts", "dropped"):
         np.testing.assert_array_equal(getattr(online, field), getattr(slot, field), err_msg=field)
     np.testing.assert_allclose(online.response_s, slot.response_s, rtol=1e-5)
+
+
+def test_the_compiled_choice_is_the_argmax_in_every_policys_run(monkeypatch):
+    """`choose` compares the scores with their maximum, which a compiler may reckon twice with other last bits."""
+    abilene, proceed = clusters.build("abilene"), rollout.proceed.__wrapped__
+    policies = {name: schedulers.get(name) for name in schedulers.NAMES}
+
+    def outcome():
+        anew = jax.jit(lambda *arguments: proceed(*arguments), static_argnums=4)
+        monkeypatch.setattr(rollout, "proceed", anew)
+        return rollout.evaluate(abilene, Synthetic.create(), calm(20, 12), policies, 8, 20)
+
+    def argmax(score, allowed):
+        score = jnp.where(allowed, score, -jnp.inf)
+        return jnp.where(allowed.any(axis=-1), jnp.argmax(score, axis=-1), -1).astype(jnp.int32)
+
+    ours = outcome()
+    monkeypatch.setattr(service, "choose", argmax)
+    jax.tree.map(np.testing.assert_array_equal, ours, outcome())

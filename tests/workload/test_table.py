@@ -118,6 +118,7 @@ def test_column_names_ignore_case_spaces_and_underscores_and_other_columns_do_no
         (HEADER, "no rows below the header"),
         ("", r"an empty file"),
         ("timestamp,input_token,output_tokens\n0,1,2\n", r"'input_tokens' is missing; is it 'input_token'\?"),
+        ("timestamp,input_tokens\n0,1\n", r"'output_tokens' is missing \(found: timestamp, input_tokens\)"),
         ("timestamp,ContextTokens,input_tokens,output_tokens\n0,1,1,2\n", "two columns hold input_tokens"),
         (HEADER[:-1] + ",region\n0,1,2,\n", r"line 2: region = '': allowed are names"),
         (b"PK\x03\x04\x00\x00", "a binary file"),

@@ -107,8 +107,8 @@ def test_numbers_that_do_not_fit_are_refused(cluster):
         Trace.from_table(made, slot_s=0.0)
     with pytest.raises(InputError, match="num_slots"):
         Trace.from_table(made, num_slots=0)
-    regional = table([0.0], region=np.zeros(1, np.int32), regions=("nort",))
-    with pytest.raises(InputError, match="unknown region 'nort'; did you mean 'north'"):
+    regional = table([0.0, 1.0, 2.0], region=np.array([1, 0, 1], np.int32), regions=("nort", "south"))
+    with pytest.raises(InputError, match=r"made.csv, request 2: unknown region 'nort'; did you mean 'north'"):
         Trace.from_table(regional, regions=NAMES)
     with pytest.raises(InputError, match="region names"):
         Trace.from_table(regional)

@@ -92,9 +92,9 @@ def _warn(episodes: Mapping[str, Any], room: float) -> None:
     for name, episode in episodes.items():
         lost, late = int(episode.slots.dropped[..., Drop.OVERFLOW].sum()), int(episode.slots.unmatched.sum())
         if lost:
-            notes.append(f"{name}: {lost:,} tasks found no room in the padding and count as dropped")
+            notes.append(f"{name}: tasks that found no room in the padding and count as dropped: {lost:,}")
         if late:
-            notes.append(f"{name}: {late:,} times a task waited a slot for want of rows in its region")
+            notes.append(f"{name}: slots that tasks waited for want of rows in their region: {late:,}")
     if notes and room < MOST_ROOM:
         notes.append(f"--room {min(math.ceil(2 * room), MOST_ROOM)} makes more room for tasks that wait")
     for note in notes:

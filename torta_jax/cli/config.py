@@ -4,12 +4,12 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torta_jax.cli.options import Compare
 from torta_jax.cli.rules import RULES, check, text
 from torta_jax.errors import InputError, require, unknown
+from torta_jax.files import read_text
 
 
 def load(path: str) -> Compare:
@@ -19,12 +19,11 @@ def load(path: str) -> Compare:
         InputError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
     """
     text("--config", path)
+    written = read_text(path)
     try:
-        content = tomllib.loads(Path(path).read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOML, Unicode and null characters in the path
-        raise InputError(f"--config {path}: not a TOML file ({error})") from error
+        content = tomllib.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a TOML file ({error})") from error
     for key in content:
         if key not in RULES:
             raise InputError(f"{path}: {unknown('key', key, RULES)}")
@@ -38,7 +37,7 @@ def checked(options: Compare) -> Compare:
     Raises:
         InputError: a value out of range, or options that exclude each other.
     """
-    given = {name: getattr(options, name) for name in RULES if getattr(options, name) not in (None, ())}
+    given = {name: getattr(options, name) for name in RULES if getattr(options, name) is not None}
     values = {name: check(options.place(name), name, value) for name, value in given.items()}
     options = replace(options, **values)
     alone = (options.nodes is None) != (options.links is None)

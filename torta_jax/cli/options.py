@@ -24,7 +24,9 @@ class Compare:
     topology: Annotated[str, _arg("NAME", "abilene, polska, gabriel, cost2, or a key of topohub")] = "abilene"
     nodes: Annotated[str | None, _arg("CSV", "regions of a network of your own, in place of --topology", "none")] = None
     links: Annotated[str | None, _arg("CSV", "links of a network of your own", "none")] = None
-    policies: Annotated[tuple[str, ...], _arg("NAME", "policies to run, separated by spaces or commas", "all")] = ()
+    policies: Annotated[
+        tuple[str, ...] | None, _arg("NAME", "policies to run, separated by spaces or commas", "all")
+    ] = None
     seeds: Annotated[int, _arg("N", "worlds that every policy meets")] = 16
     slots: Annotated[int | None, _arg("N", "slots of 45 s", "480, or as long as the trace lasts if that is less")] = (
         None
@@ -39,7 +41,14 @@ class Compare:
     information: Annotated[
         str, _arg("online|slot", "tasks are known as they arrive, or at the start of their slot")
     ] = "online"
-    prices: Annotated[str, _arg("auto|flat|hourly|spread", "electricity prices of the regions")] = "auto"
+    prices: Annotated[
+        str,
+        _arg(
+            "auto|flat|hourly|spread",
+            "auto: flat, or spread where a price is missing or all are equal; flat: each region's own all day; hourly: "
+            "in the shape of its market's day; spread: drawn by --fleet-seed",
+        ),
+    ] = "auto"
     latency: Annotated[str, _arg("geography|paper", "network delays from distances, or Table I's constants")] = (
         "geography"
     )
@@ -49,7 +58,11 @@ class Compare:
     fleet_seed: Annotated[int, _arg("N", "draws where the GPUs stand, and the prices of --prices spread")] = 0
     room: Annotated[
         float | None,
-        _arg("SLOTS", "room for waiting tasks, in slots of arrivals; more takes more memory", "1.7, with events 4"),
+        _arg(
+            "SLOTS",
+            "room for tasks that wait, in slots of arrivals; little room delays or drops them",
+            "1.7, with events 4",
+        ),
     ] = None
     config: Annotated[
         str | None, _arg("TOML", "read options and events from this file; options given here win", "none")

@@ -25,6 +25,11 @@ DIFFERENCES = {
 }
 """Metrics of the second table: heading and digits."""
 
+LEGEND = (
+    "Means over seeds. cost: electricity of the whole run; overhead: seconds of model loads, migrations and server "
+    "starts; worst region: largest share of a region's tasks that was dropped"
+)
+
 Columns = dict[str, list[Text]]
 """Heading -> one cell per policy."""
 
@@ -35,10 +40,18 @@ def show(document: Mapping[str, Any], reference: str) -> None:
     console = Console(file=sys.stdout, width=None if terminal else PLAIN_WIDTH, no_color=not terminal, highlight=False)
     console.print(_title(document["world"]), soft_wrap=True)
     _print(console, list(document["policies"]), _measures(document["policies"].values()))
+    console.print(f"\n{LEGEND}", soft_wrap=True)
     if document["paired"]:
-        told = f"Difference against {reference}, seed by seed, with 95 % intervals over seeds of arrivals"
-        console.print(f"\n{told}", soft_wrap=True)
+        console.print(f"\nDifference against {reference}{_over(document['world'])}", soft_wrap=True)
         _print(console, list(document["paired"]), _differences(document["paired"].values()))
+
+
+def _over(world: Mapping[str, Any]) -> str:
+    """What the intervals of the differences are over; a single seed has none."""
+    if world["seeds"] == 1:
+        return ", in one world: no intervals"
+    drawn = "what the trace leaves open" if world["trace"] else "arrivals"
+    return f", seed by seed, with 95 % intervals over seeds of {drawn}"
 
 
 def _title(world: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """From options to the things that are simulated."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
-from torta_jax.workload import Synthetic, Trace, read
+from torta_jax.workload import Synthetic, Trace, TraceTable, read
 from torta_jax.workload.models import stand_ins
 from torta_jax.workload.scenario import EVENTS
 from torta_jax.workload.scenario import compile as compile_scenario
@@ -69,10 +70,10 @@ def build(options: Compare) -> World:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
     room = waiting_slots(scenario) if options.room is None else options.room
     physics = Physics().sized(cluster, workload.max_tasks, room)
-    options = replace(options, slots=num_slots, policies=tuple(policies), room=room)
-    facts = _facts(options, network, cluster, slot_s)
-    notes = () if table is None or not table.models else (f"{table.source}: {stand_ins(table.models)}",)
-    return World(options, cluster, workload, scenario, policies, physics, facts, notes)
+    prices = clusters.resolve_prices(network, options.prices)
+    notes = _notes(options, network, table, prices, num_slots * slot_s)
+    options = replace(options, slots=num_slots, policies=tuple(policies), room=room, prices=prices)
+    return World(options, cluster, workload, scenario, policies, physics, _facts(options, network, cluster), notes)
 
 
 def _policies(options: Compare) -> dict[str, Any]:
@@ -125,19 +126,35 @@ def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots
     return room if room.max_tasks > workload.max_tasks else workload
 
 
-def _facts(options: Compare, network: clusters.Topology, cluster: Cluster, slot_s: float) -> dict[str, Any]:
+def _notes(options: Compare, network: clusters.Topology, table: TraceTable | None, prices: str, lasts_s: float):
+    """What a user should know of a world before it runs."""
+    notes = []
+    if options.prices == "auto" and prices == "spread":
+        missing, regions = sum(map(math.isnan, network.usd_per_kwh)), network.num_regions
+        why = f"{missing} of {regions} regions have none of their own" if missing else "all regions have the same"
+        notes.append(f"electricity prices are drawn (--prices spread): {why}")
+    if table is not None:
+        late = int((table.time_s >= lasts_s).sum())
+        if late:
+            notes.append(f"{table.source}: {late:,} of {len(table):,} requests come later and are left out (--slots)")
+        if table.models:
+            notes.append(f"{table.source}: {stand_ins(table.models)}")
+    return tuple(notes)
+
+
+def _facts(options: Compare, network: clusters.Topology, cluster: Cluster) -> dict[str, Any]:
     return {
         "topology": network.name,
         "regions": cluster.num_regions,
         "servers": int(cluster.server_mask.sum()),
         "seeds": options.seeds,
         "slots": options.slots,
-        "slot_s": slot_s,
+        "slot_s": float(Physics().slot_s),
         "information": options.information,
         "trace": options.trace,
         "load": options.load,
         "start_hour": options.start_hour,
-        "prices": clusters.resolve_prices(network, options.prices),
+        "prices": options.prices,
         "latency": options.latency,
         "fleet_scope": options.fleet_scope,
         "fleet_seed": options.fleet_seed,

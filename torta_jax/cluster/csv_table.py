@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torta_jax.errors import InputError, require, unknown
+from torta_jax.files import read_text
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,7 @@ def read_table(path: str | Path, columns: Collection[str]) -> Table:
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers from 1."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {str(path)!r}: {reason}") from None
-    require("\0" not in text, f"{path}: a binary file, CSV text is needed")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         return [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:

@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 from torta_jax.evaluate.compare import Interval
 from torta_jax.plots.style import colours, horizontal, styled
 
+PARTS = ("#882255", "#DDCC77", "#332288")
+"""Colours of waiting, inference and network, none of them a policy's."""
+
 
 @styled
 def cost_and_overhead(cost_usd: Mapping[str, Interval], overhead_s: Mapping[str, Interval]) -> Figure:
@@ -21,9 +24,9 @@ def cost_and_overhead(cost_usd: Mapping[str, Interval], overhead_s: Mapping[str,
     figure = Figure(figsize=(9.0, 1.3 + 0.38 * len(cost_usd)))
     left, right = figure.subplots(1, 2, sharey=True)
     _interval_bars(left, cost_usd)
-    left.set(title="Power cost, 95 % interval over seeds", xlabel="US dollars per episode")
+    left.set(title=f"Power cost{_over_seeds(cost_usd)}", xlabel="US dollars per episode")
     _interval_bars(right, overhead_s)
-    right.set(title="Operational overhead, 95 % interval over seeds", xlabel="seconds per completed task")
+    right.set(title=f"Operational overhead{_over_seeds(overhead_s)}", xlabel="seconds per completed task")
     return figure
 
 
@@ -38,7 +41,7 @@ def stacked_times(times: Mapping[str, Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(7.6, 1.6 + 0.38 * len(policies)))
     axes = figure.subplots()
     base = np.zeros(len(policies))
-    for (part, by_policy), shade in zip(times.items(), ("#D55E00", "#56B4E9", "#444444"), strict=False):
+    for (part, by_policy), shade in zip(times.items(), PARTS, strict=False):
         seconds = np.nan_to_num([by_policy[policy] for policy in policies])
         axes.barh(range(len(policies)), seconds, left=base, color=shade, height=0.66, label=part)
         base += seconds
@@ -49,6 +52,11 @@ def stacked_times(times: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set(xlabel="mean time of a completed task (s)", xlim=(0, 1.42 * base.max() if base.max() > 0 else 1.0))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(times))
     return figure
+
+
+def _over_seeds(intervals: Mapping[str, Interval]) -> str:
+    """What the whiskers are; a single seed has none."""
+    return ", 95 % interval over seeds" if np.isfinite([value.low for value in intervals.values()]).any() else ""
 
 
 def _interval_bars(axes: Axes, intervals: Mapping[str, Interval]) -> None:

@@ -35,7 +35,9 @@ def response_density(histograms: Mapping[str, np.ndarray]) -> Figure:
         row.spines["left"].set_visible(False)
         row.set_ylabel(name, rotation=0, ha="right", va="center")
         _mark(row, counted[name], top)
-    rows[-1].set_xlabel(f"response time (s) of all seeds' tasks, up to {100 * _SHOWN:g} % of every policy's")
+    rows[-1].set_xlabel(
+        f"response time (s) of all seeds' tasks; at most {100 * (1 - _SHOWN):g} % are beyond the right end"
+    )
     figure.suptitle("Density of response time     │ mean     ┊ 99th percentile", x=0.02, ha="left", size="medium")
     return figure
 

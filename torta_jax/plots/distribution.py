@@ -26,7 +26,7 @@ def load_balance_cdf(load_balance: Mapping[str, np.ndarray]) -> Figure:
     axes.set(
         title="Load balance 1 / (1 + CV of the active servers' utilisation)",
         xlabel="load balance of a slot (1 is even)",
-        ylabel="share of slots, from the first on",
+        ylabel="share of all seeds' slots with at most this",
         ylim=(0, 1),
     )
     axes.legend(title="median", loc="upper left", bbox_to_anchor=(1.01, 1), alignment="left")

@@ -35,7 +35,7 @@ def queue_and_servers(
         axes.set_ylim(bottom=0)
         axes.margins(x=0)
         axes.set_xlim(left=0)
-    upper.set(title="Waiting: queued at a server or buffered in a region", ylabel="tasks")
-    lower.set(title="Servers switched on and warm", ylabel="servers", xlabel=f"time ({unit})")
+    upper.set(title="Waiting: queued at a server or buffered in a region, mean over seeds", ylabel="tasks")
+    lower.set(title="Servers switched on and warm, mean over seeds", ylabel="servers", xlabel=f"time ({unit})")
     upper.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure

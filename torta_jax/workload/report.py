@@ -11,6 +11,7 @@ from torta_jax.workload.table import TraceTable, read
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 MAX_WINDOWS = 10**7
+LONG_GAP_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def _problems(table: TraceTable, rate: np.ndarray, slot_s: float) -> tuple[str, 
     no_input, no_output = (table.input_tokens == 0).sum(), (table.output_tokens == 0).sum()
     busiest = int(np.unique(table.time_s // slot_s, return_counts=True)[1].max())
     empty, named = (rate == 0).sum(), len(table.models)
+    gap_s = float(np.diff(table.time_s).max(initial=0.0))
     notes = {
+        f"for {gap_s / 3600:.1f} h no request comes": gap_s >= LONG_GAP_S,
         f"{empty} of {len(rate)} slots of {slot_s:g} s are empty": empty > 0,
         f"requests without input tokens: {no_input}": no_input > 0,
         f"requests without output tokens: {no_output}": no_output > 0,

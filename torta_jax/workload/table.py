@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from torta_jax.errors import InputError, require, unknown
+from torta_jax.files import read_text, unreadable
 
 NAMES = {
     "timestamp": "timestamp",
@@ -96,7 +97,7 @@ class _Cells:
     def fail(self, row: int, field: str, allowed: str) -> InputError:
         cell = self.columns[field][row].as_py()
         shown = cell if len(cell) <= 40 else cell[:40] + "…"
-        return InputError(f"{self.path}: {self.place(row)}: {field} = {shown!r}: allowed are {allowed}")
+        return InputError(f"{self.path}, {self.place(row)}: {field} = {shown!r}: allowed are {allowed}")
 
 
 def read(path: str | Path) -> TraceTable:
@@ -116,7 +117,7 @@ def read(path: str | Path) -> TraceTable:
     try:
         cells = reader(path)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (pa.ArrowException, ValueError, OverflowError, MemoryError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
@@ -128,7 +129,7 @@ def _table(cells: _Cells) -> TraceTable:
     time_s, start_hour_utc = _times(cells)
     back = np.flatnonzero(np.diff(time_s) < 0)
     if len(back):
-        place = f"{cells.path}: {cells.place(int(back[0]) + 1)}"
+        place = f"{cells.path}, {cells.place(int(back[0]) + 1)}"
         raise InputError(f"{place}: timestamp is before the one above; sort the rows by timestamp")
     model, models = _labels(cells, "model")
     region, regions = _labels(cells, "region")
@@ -146,7 +147,7 @@ def _table(cells: _Cells) -> TraceTable:
 
 
 def _read_csv(path: Path) -> _Cells:
-    text = _text(path)
+    text = read_text(path)
     require(bool(text.strip()), f"{path}: an empty file")
     header, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
     names = next(csv.reader([header]), [])
@@ -173,13 +174,13 @@ def _read_csv(path: Path) -> _Cells:
     if ragged:
         row = ragged[0]
         found = f"{row.actual_columns} columns where the header has {row.expected_columns}"
-        raise InputError(f"{path}: line {row.number + 1}: {found}")
+        raise InputError(f"{path}, line {row.number + 1}: {found}")
     columns = {field: table[position[index]] for field, index in fields.items()}
     return _cells(path, columns, lambda row: f"line {row + 2}")
 
 
 def _read_jsonl(path: Path) -> _Cells:
-    lines = [(number, line) for number, line in enumerate(_text(path).split("\n"), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
     require(bool(lines), f"{path}: no rows")
     rows = [_json_object(path, number, line) for number, line in lines]
     fields = _fields(path, list(rows[0]))
@@ -188,13 +189,13 @@ def _read_jsonl(path: Path) -> _Cells:
     for field, index in fields.items():
         name = names[index]
         for (number, _), row in zip(lines, rows, strict=True):
-            require(name in row, f"{path}: line {number}: {name!r} is missing")
+            require(name in row, f"{path}, line {number}: {name!r} is missing")
         columns[field] = pa.chunked_array([[_plain(row[name]) for row in rows]], pa.string())
     return _cells(path, columns, lambda row: f"line {lines[row][0]}")
 
 
 def _read_parquet(path: Path) -> _Cells:
-    with pa.OSFile(str(path)) as handle:
+    with path.open("rb") as handle:
         file = pyarrow.parquet.ParquetFile(handle)
         names = file.schema_arrow.names
         fields = _fields(path, names)
@@ -208,22 +209,12 @@ def _read_parquet(path: Path) -> _Cells:
 _READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    require(b"\0" not in data, f"{path}: a binary file, text was expected")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: line {line}: not UTF-8 text") from error
-
-
 def _json_object(path: Path, number: int, line: str) -> dict:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: line {number}: not JSON: {_first_line(error)}") from error
-    require(isinstance(row, dict), f"{path}: line {number}: a JSON object was expected")
+        raise InputError(f"{path}, line {number}: not JSON: {_first_line(error)}") from error
+    require(isinstance(row, dict), f"{path}, line {number}: a JSON object was expected")
     return row
 
 
@@ -248,7 +239,8 @@ def _fields(path: Path, names: list[str]) -> dict[str, int]:
             found[field] = index
     for field in REQUIRED:
         if field not in found:
-            near = difflib.get_close_matches(field, names, n=1, cutoff=0.5)
+            free = [name for index, name in enumerate(names) if index not in found.values()]
+            near = difflib.get_close_matches(field, free, n=1, cutoff=0.5)
             hint = f"; is it {near[0]!r}?" if near else ""
             raise InputError(f"{path}: column {field!r} is missing{hint} (found: {', '.join(names)[:200]})")
     return found

@@ -226,9 +226,10 @@ def _origin(table: TraceTable, regions: Sequence[str] | None) -> np.ndarray:
     if regions is None:
         raise InputError(f"{table.source} names regions: from_table needs the cluster's region names")
     index = {name: position for position, name in enumerate(regions)}
-    for name in table.regions:
+    for number, name in enumerate(table.regions):
         if name not in index:
-            raise InputError(f"{table.source}: {unknown('region', name, regions)}")
+            first = int(np.argmax(table.region == number)) + 1
+            raise InputError(f"{table.source}, request {first}: {unknown('region', name, regions)}")
     return np.asarray([index[name] for name in table.regions], np.int32)[table.region]
 
 
