@@ -1,5 +1,7 @@
 """Who decides first, and what is assumed of the queues until then."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,7 +84,7 @@ def test_policies_that_act_task_by_task_do_the_same_under_both_information_model
 
 def test_the_compiled_choice_is_the_argmax_in_every_policys_run(monkeypatch):
     """`choose` compares the scores with their maximum, which a compiler may reckon twice with other last bits."""
-    abilene, proceed = clusters.build("abilene"), rollout.proceed.__wrapped__
+    abilene, proceed = clusters.build("abilene"), inspect.unwrap(rollout.proceed)
     policies = {name: schedulers.get(name) for name in schedulers.NAMES}
 
     def outcome():
