@@ -80,6 +80,7 @@ def things(world: Calibration, seed: int = 0) -> tuple[Cluster, Synthetic]:
     )
     workload = Synthetic.create(
         load=world.load,
+        start_hour_utc=world.start_hour_utc,
         work_low_s=world.work_low_s,
         work_high_s=world.work_high_s,
         zipf_exponent=world.zipf_exponent,

@@ -35,7 +35,7 @@ class Phase(enum.IntEnum):
 class Drop(enum.IntEnum):
     """Why a task was lost; each reason is counted apart."""
 
-    DEADLINE = 0  # still buffered when its deadline passed
+    DEADLINE = 0  # buffered at a slot's start, by a failure too, when its deadline had passed
     OVERFLOW = 1  # the padding (tasks per slot, tasks per cluster) was full
     FAILURE = 2  # was running when its region failed, and running tasks are lost
 

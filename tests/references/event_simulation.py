@@ -159,7 +159,8 @@ class Fleet:
                 task.prefill, task.decode = task.prefill * (1 - done), task.decode * (1 - done)
                 serialise = self.hardware["migrate_out_s"][region][index]
                 task.started, task.ready = True, self.now + serialise
-                self.efforts.append(("serialise", serialise))
+                if task.deadline > self.now:  # else it is dropped, not moved
+                    self.efforts.append(("serialise", serialise))
         for lane in server.lanes:
             if lane.current:
                 lane.current.finish = self.now

@@ -316,6 +316,8 @@ def test_skylb_leaves_a_dead_home_for_the_nearest_with_room_or_else_the_nearest(
     assert regions("skylb", [0, 1, 0, 0], alive=alive, **HALF) == [2]
     assert regions("skylb", [0, 0, 0, 0], count=5, alive=alive, **HALF) == [1, 1, 2, 2, 3]
     assert regions("skylb", [0, 3, 2, 1], count=4, alive=alive, **HALF) == [1, 1, 1, 1]
+    last = [True, True, True, False]
+    assert regions("skylb", [3, 2, 1, 0], home=3, count=2, alive=last, **HALF) == [2, 2]
 
 
 def test_sdib_sends_every_task_to_the_least_loaded_region():

@@ -41,7 +41,8 @@ def see(slot=5, arrivals=(4.0, 8.0, 6.0), alive=(True, True, True), price=(0.1, 
 
 
 def outlook(level, trend=0.0):
-    return Outlook(jnp.broadcast_to(jnp.asarray(level), (REGIONS,)), jnp.broadcast_to(jnp.asarray(trend), (REGIONS,)))
+    everywhere = lambda number: jnp.broadcast_to(jnp.asarray(number), (REGIONS,))  # noqa: E731
+    return Outlook(everywhere(level), everywhere(trend), everywhere(0.0))
 
 
 def test_the_forecast_is_holts_smoothing():

@@ -74,6 +74,7 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
+    scenario = jax.tree.map(lambda rows: rows[:num_slots], scenario)
     sized = physics or roomy(cluster, workload, scenario)
     slot_s = getattr(workload, "slot_s", sized.slot_s)  # a trace has slots of its own
     require(slot_s == sized.slot_s, f"slot_s = {sized.slot_s}, but the trace's slots have {slot_s} s")

@@ -44,6 +44,7 @@ class Outlook(struct.PyTreeNode):
 
     level: jax.Array  # [R]
     trend: jax.Array  # [R]
+    potential: jax.Array  # [R] dual of the last capacitated plan, where the next one starts
 
 
 class Rules(struct.PyTreeNode):
@@ -59,12 +60,14 @@ class Rules(struct.PyTreeNode):
 
     def init(self, cluster: Cluster) -> Outlook:
         """Nothing expected yet."""
-        return Outlook(jnp.zeros(cluster.num_regions), jnp.zeros(cluster.num_regions))
+        nothing = jnp.zeros(cluster.num_regions)
+        return Outlook(nothing, nothing, nothing)
 
     def route(self, state: Outlook, observation: Observation) -> tuple[Outlook, jax.Array]:
         """Update the forecast and make the routing matrix [R, R]."""
         state = self.look_ahead(state, observation)
-        fresh = self.transport_matrix(self.expected(state), observation)
+        fresh, potential = self.transport_matrix(state, observation)
+        state = state.replace(potential=potential)
         smoothing = jnp.where(observation.slot > 0, self.transport.smoothing, 0.0)
         return state, (fresh + smoothing * observation.matrix) / (1 + smoothing)
 
@@ -84,25 +87,27 @@ class Rules(struct.PyTreeNode):
         level = rule.level * seen + (1 - rule.level) * (state.level + state.trend)
         trend = rule.trend * (level - state.level) + (1 - rule.trend) * state.trend
         first = observation.slot <= 1
-        return Outlook(jnp.where(first, seen, level), jnp.where(first, 0.0, trend))
+        return state.replace(level=jnp.where(first, seen, level), trend=jnp.where(first, 0.0, trend))
 
     def expected(self, state: Outlook) -> jax.Array:
         """[R] tasks per slot by origin: the most expected at any time up to the horizon."""
         return jnp.maximum(state.level + jnp.maximum(self.forecast.horizon * state.trend, 0.0), 0.0)
 
-    def transport_matrix(self, demand: jax.Array, observation: Observation) -> jax.Array:
-        """[R, R] by the plan asked for; `switch` runs one of them where the policy is not batched."""
-        cost, capacity = self.cost(observation), observation.capacity()
-        regions = demand.shape[0]
+    def transport_matrix(self, state: Outlook, observation: Observation) -> tuple[jax.Array, jax.Array]:
+        """The plan asked for [R, R], and its potential [R]; `switch` runs one where the policy is not batched."""
+        demand, cost, capacity = self.expected(state), self.cost(observation), observation.capacity()
+        epsilon = self.transport.epsilon
+
+        def capacitated():
+            bound = capacity * self.transport.utilisation
+            plan = sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, init=state.potential)
+            return plan.routing, plan.potential
+
         plans = (
-            lambda: jnp.eye(regions, dtype=cost.dtype),
-            lambda: jnp.full_like(cost, 1 / regions),
-            lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=self.transport.epsilon).routing,
-            lambda: (
-                sinkhorn.capacitated(
-                    cost, demand, capacity * self.transport.utilisation, epsilon=self.transport.epsilon
-                ).routing
-            ),
+            lambda: (jnp.eye(demand.shape[0], dtype=cost.dtype), state.potential),
+            lambda: (jnp.full_like(cost, 1 / demand.shape[0]), state.potential),
+            lambda: (sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon).routing, state.potential),
+            capacitated,
         )
         return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)
 

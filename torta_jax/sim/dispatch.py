@@ -7,8 +7,11 @@ from jax import lax
 
 from torta_jax.types import Cluster
 
-FULL = 1e6
-"""Added to the cost of a region without room."""
+FAR = 1e12
+"""Cost of a region that is down."""
+
+FULLEST = 1e6
+"""Outstanding tasks per lane that count at most."""
 
 
 class Rule(struct.PyTreeNode):
@@ -72,7 +75,7 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
         begin, end = lax.pmin(begin, axis_name), lax.pmax(end, axis_name)
     named = jnp.where(lost[source], -1, choice)
     lanes, ids = jnp.where(alive, load.lanes, 0.0), jnp.arange(load.lanes.shape[0])
-    distance = rule.latency_weight * cluster.latency_s + jnp.where(alive, 0.0, FULL * FULL)
+    distance = rule.latency_weight * cluster.latency_s + jnp.where(alive, 0.0, FAR)
 
     # No gathers and no reading of what is written: both would be kernels, or copies, of their own in every round.
     def step(i, carry):
@@ -82,11 +85,11 @@ def overflow(cluster: Cluster, rule: Rule, load: RegionLoad, alive, time_s, sour
         turns = (now - clock) / load.service_s
         outstanding = jnp.maximum(outstanding - lanes * turns, outstanding / (1 + turns))
         per_lane = jnp.where(lanes > 0, outstanding / jnp.maximum(lanes, 1.0), jnp.inf)
-        cost = distance[origin] + rule.load_weight * jnp.minimum(per_lane, FULL)
-        cost = cost + jnp.where(per_lane < rule.room_below, 0.0, FULL)
-        lowest = cost.min()
-        best = jnp.argmin(cost)
-        keep = (ids == first) & ((per_lane < rule.keep_below) | (alive & (lowest >= FULL)))
+        room = per_lane < rule.room_below
+        full = ~room.any()
+        cost = distance[origin] + rule.load_weight * jnp.minimum(per_lane, FULLEST)
+        best = jnp.argmin(jnp.where(room | full, cost, jnp.inf))
+        keep = (ids == first) & ((per_lane < rule.keep_below) | (alive & full))
         region = jnp.where(keep.any(), first, best).astype(choice.dtype)
         return outstanding + (valid & (ids == region)), now, lax.dynamic_update_index_in_dim(result, region, i, 0)
 

@@ -25,7 +25,7 @@ class Observation(struct.PyTreeNode):
     price_usd_per_kwh: jax.Array  # [R] now
     arrivals: jax.Array  # [R] tasks by origin in the last slot
     shares: jax.Array  # [R, R] realised routing of the last slot
-    matrix: jax.Array  # [R, R] routing asked for in the last slot
+    matrix: jax.Array  # [R, R] routing in force in the last slot
     buffered: jax.Array  # [R] tasks waiting for a server
     waiting: jax.Array  # [R] buffered, or queued on a lane and not started
     outstanding: jax.Array  # [R] all tasks in the region

@@ -70,11 +70,12 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
 
     observation = observe(state, cluster, physics, alive, price_now(world, state.slot, slot_s))
     policy, own = scheduler.route(state.policy, observation)
-    matrix = own if matrix is None else matrix
+    # The routing in force; servers and the memory of the plan follow it, not shares of regions that are down.
+    matrix, astray = dispatch.live_matrix(own if matrix is None else matrix, alive)
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
 
     moving = routed(pool, new, alive)
-    pool = send(scheduler.rule, observation, servers, pool, moving, matrix, state.dispatched, axis_name)
+    pool = send(scheduler.rule, observation, servers, pool, moving, matrix, astray, state.dispatched, axis_name)
     shares = dispatch.realised_shares(pool.origin, pool.region, new, state.observed.shares)
 
     fleet = Fleet(cluster, world.workload.model_gb, physics, observation.service_s)
@@ -88,7 +89,8 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     drawn = account.count_cells(pool, new, regions)
     arrived = drawn + tasks.overflow
     times = account.task_times(pool, cluster)
-    work = account.effort(cluster, state.pool, pool, was_running & ~jnp.asarray(physics.lose_running), taken, cold)
+    interrupted = was_running & (lost[: was_running.shape[0]] == KEPT)
+    work = account.effort(cluster, state.pool, pool, interrupted, taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
     change = total_of_all((shares - state.observed.shares) ** 2)
     price = observation.price_usd_per_kwh
@@ -172,15 +174,14 @@ def routed(pool: Pool, new: jax.Array, alive: jax.Array) -> jax.Array:
     return (pool.phase == Phase.BUFFERED) & (new | ~alive[pool.region])
 
 
-def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, matrix, dispatched, axis_name):
-    """Route the tasks `moving` [P] and forward them; returns the pool."""
+def send(rule, observation: Observation, servers: Servers, pool: Pool, moving, live, astray, dispatched, axis_name):
+    """Route the tasks `moving` [P] by the matrix and the lost rows of `live_matrix`, and forward them."""
     cluster, alive = observation.cluster, observation.alive
     turn = dispatched + jnp.cumsum(moving) - 1
-    live, lost = dispatch.live_matrix(matrix, alive)
     choice = dispatch.first_choice(live, rule, pool.region, pool.draw, turn)
     on = servers.active & (servers.warm_s <= 0)
     lanes = jnp.where(on[:, None], cluster.lane_mask, False).sum(axis=(-2, -1))
     load = dispatch.RegionLoad(observation.outstanding, lanes, observation.service_s)
     time_s = jnp.maximum(pool.arrival_s, 0.0)
-    region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, lost, axis_name)
+    region = dispatch.overflow(cluster, rule, load, alive, time_s, pool.region, choice, moving, astray, axis_name)
     return pools.send(pool, cluster, jnp.where(alive.any(), region, pool.region), moving)

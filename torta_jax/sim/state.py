@@ -128,7 +128,7 @@ class State(struct.PyTreeNode):
     servers: Servers
     observed: Observed
     alive: jax.Array  # [R] bool
-    matrix: jax.Array  # [R, R] routing asked for in the last slot
+    matrix: jax.Array  # [R, R] routing in force in the last slot
     dispatched: jax.Array  # [] int32, routing decisions so far (round robin)
     policy: Any
 
