@@ -10,6 +10,7 @@ fitted: docs/decisions.md says why.
     python -m experiments.tune                 # then tune every policy in the new world
 """
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.calibration import FILE, Calibration
 from torta_jax.evaluate.episode import measures
-from torta_jax.evaluate.rollout import evaluate
+from torta_jax.evaluate.rollout import Shortage, evaluate
 from torta_jax.schedulers.tuned import TUNED, with_numbers
 from torta_jax.types import Cluster
 from torta_jax.workload import Synthetic
@@ -149,11 +150,14 @@ def save(world: Calibration, measured: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
     TUNED.clear()
+    warnings.simplefilter("ignore", Shortage)  # in worlds that are tried; of the one that is kept it is told
     middle = world_of({name: (low + high) / 2 for name, (low, high) in BOX.items()})
     world = fit(tune_baselines(middle, console), options, console, options.evaluations)
     near: dict[str, Any] = {"start": {name: getattr(world, name) for name in BOX}, "width": 0.07}
     world = fit(tune_baselines(world, console), options, console, options.evaluations // 2, **near)
-    save(world, run(world, tune_baselines(world, console), replace(options, seeds=16)))
+    tuned = tune_baselines(world, console)
+    warnings.simplefilter("always", Shortage)
+    save(world, run(world, tuned, replace(options, seeds=16)))
     console.print(FILE.read_text())
 
 

@@ -1,8 +1,9 @@
 """Does the result on the default world hold elsewhere? Other networks, loads, placements of the fleet, and trouble.
 
-Every row is one `torta compare`, against SkyLB in the same worlds; nothing is tuned or calibrated anew.
+Every row is one `torta compare`, against a policy in the same worlds; nothing is tuned or calibrated anew.
 
-    python -m experiments.robustness
+    python -m experiments.robustness                                # against SkyLB
+    python -m experiments.robustness --reference skylb-engineered
 """
 
 import json
@@ -49,7 +50,8 @@ TIMES = {"response_s": "response s", "response_p99_s": "p99 s", "overhead_s_per_
 class Options:
     """Size of the experiment."""
 
-    policies: tuple[str, ...] = ("skylb-engineered", "torta-paper", "torta")
+    policies: tuple[str, ...] = ("skylb", "skylb-engineered", "torta-paper", "torta")
+    reference: str = "skylb"  # one of the policies, with which the others are compared
     seeds: int = 8
     json: bool = False  # one JSON document on stdout in place of the table
 
@@ -60,7 +62,8 @@ def compare(words: tuple[str, ...], events: str, options: Options) -> tuple[dict
         config = Path(directory) / "world.toml"
         config.write_text(events)
         command = [sys.executable, "-m", "torta_jax.cli.main", "compare", "-q", "--json", "--config", str(config)]
-        command += ["--seeds", str(options.seeds), "--room", ROOM, "--policies", "skylb", *options.policies, *words]
+        command += ["--seeds", str(options.seeds), "--room", ROOM, *words]
+        command += ["--policies", *options.policies, "--reference", options.reference]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -68,11 +71,12 @@ def compare(words: tuple[str, ...], events: str, options: Options) -> tuple[dict
 
 
 def cells(document: dict[str, Any], policy: str) -> list[str]:
-    """Its own response and cost; differences against SkyLB, cost in per cent; shares of tasks that the two dropped."""
-    paired, skylb, own = document["paired"][policy], document["policies"]["skylb"], document["policies"][policy]
+    """Its own response and cost; differences against the reference; shares of tasks that the two dropped."""
+    paired, other = document["paired"][policy], document["policies"][document["world"]["reference"]]
+    own = document["policies"][policy]
     seconds = [_interval(paired[metric], 1.0, 2) for metric in TIMES]
-    cost = _interval(paired["power_cost_usd"], 100 / skylb["power_cost_usd"], 1)
-    dropped = " / ".join(f"{100 * entry['dropped'] / entry['arrived']:.2f}" for entry in (own, skylb))
+    cost = _interval(paired["power_cost_usd"], 100 / other["power_cost_usd"], 1)
+    dropped = " / ".join(f"{100 * entry['dropped'] / entry['arrived']:.2f}" for entry in (own, other))
     return [f"{own['response_s']['mean']:.2f}", f"{own['power_cost_usd']:.2f}", *seconds, cost, dropped]
 
 
@@ -92,11 +96,12 @@ def main() -> None:
         print(json.dumps(documents, indent=2))
         return
     differences = (f"Δ {name}" for name in (*TIMES.values(), "cost %"))
-    headings = ("world", "policy", "response s", "cost $", *differences, "dropped %, own / SkyLB's")
+    headings = ("world", "policy", "response s", "cost $", *differences, f"dropped %, own / {options.reference}")
     table = Table(*headings, box=None, pad_edge=False)
     for name, document in documents.items():
-        for policy in options.policies:
-            table.add_row(name, policy, *cells(document, policy))
+        prices = document["world"]["prices"]
+        for policy in document["paired"]:
+            table.add_row(name if prices == "flat" else f"{name}, prices {prices}", policy, *cells(document, policy))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 

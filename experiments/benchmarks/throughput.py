@@ -67,8 +67,10 @@ def benchmark(options: Options, cache: str, tell) -> dict[str, Any]:
     options = replace(options, batch=options.batch or default_batches(options.quick))
     times = race(contestants(options, num_slots), repeats, tell)
     rows = [row(contestant, time) for contestant, time in times.items()]
-    reference = next(row["tasks_per_s"] for row in rows if row["name"] == REFERENCE)
-    rows = [entry | {"ratio": entry["tasks_per_s"] / reference} for entry in rows]
+    reference = next(row for row in rows if row["name"] == REFERENCE)
+    for entry in rows:
+        entry["ratio"] = entry["tasks_per_s"] / reference["tasks_per_s"]
+        entry["cpu_ratio"] = entry["tasks_per_cpu_s"] / reference["tasks_per_cpu_s"]
     compiled = cold | {"cached_compile_s": cached["compile_s"]}
     return {
         "machine": {"devices": [str(device.device_kind) for device in jax.local_devices()], "cores": os.cpu_count()},
@@ -115,6 +117,7 @@ def row(contestant: Contestant, time: Time) -> dict[str, Any]:
         "cluster_slots_per_s": contestant.cluster_slots / time.median_s,
         "worst_cluster_slots_per_s": contestant.cluster_slots / time.worst_s,
         "tasks_per_s": time.tasks / time.median_s,
+        "tasks_per_cpu_s": time.tasks / time.cpu_s,
         "cpu_us_per_cluster_slot": time.cpu_s / contestant.cluster_slots * 1e6,
     }
 
@@ -142,12 +145,27 @@ def show(document: dict[str, Any]) -> None:
     console.print(f"{len(devices)} × {devices[0]}, median and worst of {document['repeats']} repeats")
     speed = Table(box=box.SIMPLE_HEAD)
     speed.add_column("what")
-    for heading in ("clusters", "slots", "cluster-slots/s", "worst", "tasks/s", f"÷ {REFERENCE}", "CPU µs/slot"):
+    for heading in (
+        "clusters",
+        "slots",
+        "cluster-slots/s",
+        "worst",
+        "tasks/s",
+        f"÷ {REFERENCE}",
+        "per core",
+        "CPU µs/slot",
+    ):
         speed.add_column(heading, justify="right")
     for entry in document["speed"]:
         keys = ("batch", "slots", "cluster_slots_per_s", "worst_cluster_slots_per_s", "tasks_per_s")
         cells = [f"{entry[key]:,.0f}" for key in keys]
-        speed.add_row(entry["name"], *cells, f"{entry['ratio']:.1f}", f"{entry['cpu_us_per_cluster_slot']:,.0f}")
+        speed.add_row(
+            entry["name"],
+            *cells,
+            f"{entry['ratio']:.1f}",
+            f"{entry['cpu_ratio']:.1f}",
+            f"{entry['cpu_us_per_cluster_slot']:,.0f}",
+        )
     console.print(speed)
     wanted = Table("", "target", "measured", "", box=box.SIMPLE_HEAD)
     for entry in document["targets"]:

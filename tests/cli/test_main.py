@@ -132,6 +132,15 @@ def test_prices_that_are_drawn_are_said_to_be(invented, capsys):
     assert "drawn" not in capsys.readouterr().err
 
 
+def test_the_reference_is_the_policy_that_the_others_are_compared_with(invented, capsys):
+    assert main([*SMALL, "--reference", "torta", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["world"]["reference"] == "torta"
+    assert list(document["paired"]) == ["skylb"]
+    assert main(["compare", "--policies", "sdib,torta", "--seeds", "2", "--slots", "4"]) == 0
+    assert "Difference" not in capsys.readouterr().out
+
+
 def test_one_world_has_no_intervals(invented, capsys):
     assert main([*SMALL, "--seeds", "1"]) == 0
     out = capsys.readouterr().out
@@ -202,6 +211,8 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         (["compare", "--config", ""], "--config = ''"),
         (["compare", "--policies", "tortta"], "did you mean 'torta'"),
         (["compare", "--policies"], "--policies = (): a list of names"),
+        (["compare", "--reference", "tortta"], "--reference: unknown policy 'tortta'; did you mean 'torta'?"),
+        (["compare", "--policies", "skylb,sdib", "--reference", "torta"], "--reference: unknown policy 'torta'"),
         (["compare", "--topology", "abilen"], "did you mean 'abilene'"),
         (["compare", "--fleet-scope", "region"], "--fleet-scope: unknown value 'region'"),
         (["compare", "--trace", "none.csv"], "none.csv"),

@@ -10,9 +10,10 @@ from tests.references.worlds import Size, random_world
 from torta_jax import schedulers
 from torta_jax.errors import InputError
 from torta_jax.evaluate import rollout
-from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, chunks, evaluate, spread
+from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, Shortage, chunks, evaluate, spread
 from torta_jax.workload import Trace, TraceTable
 
+pytestmark = pytest.mark.filterwarnings("ignore::torta_jax.evaluate.rollout.Shortage")
 SIZE = Size(regions=2, servers=2, lanes=1, slots=6, max_tasks=32, carry_tasks=64, region_tasks=32)
 
 
@@ -82,6 +83,21 @@ def test_a_seed_is_the_same_alone_and_by_its_number():
 def test_nothing_to_run_is_an_error(seeds, slots, message):
     with pytest.raises(InputError, match=message):
         run(seeds, slots)
+
+
+def test_a_shorter_run_is_the_beginning_of_its_scenario():
+    cluster, workload, scenario, _ = world()
+    down = scenario.replace(alive=scenario.alive.at[3:].set(False))
+    short = evaluate(cluster, workload, down, {"skylb": schedulers.get("skylb")}, 1, 3)["skylb"]
+    assert short.slots.completed.shape == (1, 3)
+    assert short.slots.completed.sum() > 0
+
+
+def test_tasks_without_room_are_a_warning():
+    cluster, workload, scenario, physics = world()
+    tight = (cluster, workload.replace(load=4.0), scenario, {"skylb": schedulers.get("skylb")}, 1, SIZE.slots)
+    with pytest.warns(Shortage, match="skylb: tasks that found no room in the padding and count as dropped: [1-9]"):
+        evaluate(*tight, physics=physics)
 
 
 def test_a_trace_is_not_replayed_in_slots_of_another_length():

@@ -1,10 +1,11 @@
 """The calibrated world is one that `experiments.calibrate` can have found, and its loss measures what it says."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import jax
 import pytest
 
-from experiments.calibrate import BOX, GIVEN, TARGETS, TOLERANCE, loss
+from experiments.calibrate import BOX, GIVEN, TARGETS, TOLERANCE, loss, things
 from torta_jax.calibration import CALIBRATED
 
 
@@ -13,6 +14,14 @@ def test_every_number_of_the_frozen_world_is_the_given_one_or_inside_its_range()
     assert sorted([*GIVEN, *BOX]) == sorted(world)
     assert {name: world[name] for name in GIVEN} == GIVEN
     assert all(low <= world[name] <= high for name, (low, high) in BOX.items())
+
+
+def test_every_number_of_a_world_reaches_the_cluster_or_the_workload():
+    base = CALIBRATED
+    for name, value in asdict(base).items():
+        changed = things(replace(base, **{name: value * 0.9}))
+        leaves = zip(jax.tree.leaves(changed), jax.tree.leaves(things(base)), strict=True)
+        assert any((a != b).any() for a, b in leaves), name
 
 
 @pytest.mark.parametrize(("name", "metric"), [("skylb", "wait_s"), ("sdib", "inference_s")])

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tests.references.clusters import reference_cluster
 from torta_jax import schedulers
 from torta_jax.cluster import build
+from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.activation import ActivationRule, first_ranked, switch, target
 from torta_jax.sim.simulate import simulate
+from torta_jax.sim.slot import make_world, reset, run_slot
 from torta_jax.sim.state import NEVER_S, Physics, initial_state
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import Failure
@@ -151,3 +153,23 @@ def test_targets_are_cut_to_the_fleet_and_to_one_server(wanted):
     cluster, servers = region(on=2)
     after, _, _ = move(cluster, ActivationRule(), servers, wanted, cooling_s=1.0)
     assert after.active.sum() == (1 if wanted < 0 else 4)
+
+
+def test_servers_and_the_next_plan_follow_the_routing_in_force_when_a_region_is_down():
+    asked = []
+
+    class Asked(Rules):
+        def demand(self, state, observation, matrix):
+            asked.append(np.asarray(matrix))
+            return super().demand(state, observation, matrix)
+
+    cluster, physics = reference_cluster(3, 2), numbers(Physics(carry_tasks=64, region_tasks=64))
+    scenario = compile_scenario([Failure(1, 1, (0,))], 2, 3)
+    world = make_world(cluster, Synthetic.create(max_tasks=64), scenario, jax.random.key(0), 2)
+    policy = numbers(Asked())
+    state, totals = reset(world, physics, policy)
+    all_to_0 = jnp.zeros((3, 3)).at[:, 0].set(1.0)
+    for _ in range(2):
+        state, totals, *_ = run_slot(world, physics, policy, state, totals, matrix=all_to_0)
+    np.testing.assert_allclose(asked, [all_to_0, [[0, 0.5, 0.5]] * 3])
+    np.testing.assert_array_equal(state.matrix, asked[1])

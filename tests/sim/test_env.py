@@ -10,6 +10,7 @@ from torta_jax import schedulers
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.sim.env import Env, EnvParams, Objective
 from torta_jax.sim.simulate import simulate
+from torta_jax.sim.state import Physics
 
 SIZE = Size(regions=3, servers=3, lanes=1, slots=6, max_tasks=64, carry_tasks=64, region_tasks=32)
 ENV, KEY = Env(), jax.random.key(4)
@@ -130,6 +131,15 @@ def test_an_agent_that_acts_as_the_scheduler_gets_what_simulate_gives(params):
     for name in ("arrived", "completed", "dropped", "running", "queued", "buffered", "server_starts"):
         found = np.stack([getattr(step[5]["metrics"], name) for step in steps])
         np.testing.assert_array_equal(found, getattr(metrics, name), err_msg=name)
+
+
+def test_without_physics_there_is_room_for_the_fleet_and_its_arrivals(params):
+    given = params.replace(physics=None)
+    _, state = jax.jit(ENV.reset)(KEY, given)
+    sized = Physics().sized(params.cluster, SIZE.max_tasks)
+    assert state.state.pool.phase.shape == (sized.carry_tasks,)
+    after = STEP(KEY, state, jnp.eye(SIZE.regions), given)[1]
+    assert after.state.pool.phase.shape == (sized.carry_tasks,)
 
 
 def test_steps_can_be_scanned_and_vmapped(params):

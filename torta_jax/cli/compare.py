@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,14 +22,15 @@ def run(options: Compare) -> None:
     from torta_jax.cli import table, world
     from torta_jax.cli.progress import Steps
     from torta_jax.evaluate import rollout
-    from torta_jax.evaluate.compare import REFERENCE, document
+    from torta_jax.evaluate.compare import document
     from torta_jax.evaluate.store import Store, json_bytes
 
     store = None if options.out is None else Store(options.out, overwrite=options.overwrite)
     built = world.build(options)
     if not options.quiet:
         _announce(built)
-    with Steps(len(built.policies), options.quiet) as progress:
+    with Steps(len(built.policies), options.quiet) as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rollout.Shortage)  # told below, beside what helps
         episodes = rollout.evaluate(
             built.cluster,
             built.workload,
@@ -40,7 +42,7 @@ def run(options: Compare) -> None:
             information=options.information,
             progress=progress,
         )
-    result = document(built.facts | {"reference": REFERENCE}, episodes, REFERENCE)
+    result = document(built.facts, episodes, built.options.reference)
     try:
         if store is not None:
             _write(store, built, episodes, result)
@@ -48,7 +50,7 @@ def run(options: Compare) -> None:
         if options.json:
             sys.stdout.write(json_bytes(result).decode())
         else:
-            table.show(result, REFERENCE)
+            table.show(result)
         _warn(episodes, built.facts["room"])
     if store is not None and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
@@ -85,16 +87,10 @@ def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any])
 
 
 def _warn(episodes: Mapping[str, Any], room: float) -> None:
-    """What the padding cost is never silent: tasks counted as dropped, and tasks that had to wait a slot."""
-    from torta_jax.types import Drop
+    """What the padding cost, and the option that helps."""
+    from torta_jax.evaluate.episode import shortages
 
-    notes = []
-    for name, episode in episodes.items():
-        lost, late = int(episode.slots.dropped[..., Drop.OVERFLOW].sum()), int(episode.slots.unmatched.sum())
-        if lost:
-            notes.append(f"{name}: tasks that found no room in the padding and count as dropped: {lost:,}")
-        if late:
-            notes.append(f"{name}: slots that tasks waited for want of rows in their region: {late:,}")
+    notes = shortages(episodes)
     if notes and room < MOST_ROOM:
         notes.append(f"--room {min(math.ceil(2 * room), MOST_ROOM)} makes more room for tasks that wait")
     for note in notes:

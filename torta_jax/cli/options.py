@@ -27,6 +27,9 @@ class Compare:
     policies: Annotated[
         tuple[str, ...] | None, _arg("NAME", "policies to run, separated by spaces or commas", "all")
     ] = None
+    reference: Annotated[
+        str | None, _arg("NAME", "the policy that the others are compared with", "skylb, if it is one of them")
+    ] = None
     seeds: Annotated[int, _arg("N", "worlds that every policy meets")] = 16
     slots: Annotated[int | None, _arg("N", "slots of 45 s", "480, or as long as the trace lasts if that is less")] = (
         None

@@ -105,6 +105,7 @@ RULES: dict[str, Check] = {
     "nodes": text,
     "links": text,
     "policies": names,
+    "reference": text,
     "seeds": whole(1, 65_536),
     "slots": whole(1, MAX_SLOTS),
     "trace": text,

@@ -34,7 +34,7 @@ Columns = dict[str, list[Text]]
 """Heading -> one cell per policy."""
 
 
-def show(document: Mapping[str, Any], reference: str) -> None:
+def show(document: Mapping[str, Any]) -> None:
     """Print the tables of a result document on stdout; those too wide for a terminal go on below."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PLAIN_WIDTH, no_color=not terminal, highlight=False)
@@ -42,16 +42,16 @@ def show(document: Mapping[str, Any], reference: str) -> None:
     _print(console, list(document["policies"]), _measures(document["policies"].values()))
     console.print(f"\n{LEGEND}", soft_wrap=True)
     if document["paired"]:
-        console.print(f"\nDifference against {reference}{_over(document['world'])}", soft_wrap=True)
+        console.print(f"\nDifference against {_over(document['world'])}", soft_wrap=True)
         _print(console, list(document["paired"]), _differences(document["paired"].values()))
 
 
 def _over(world: Mapping[str, Any]) -> str:
-    """What the intervals of the differences are over; a single seed has none."""
+    """The reference, and what the intervals of the differences are over; a single seed has none."""
     if world["seeds"] == 1:
-        return ", in one world: no intervals"
+        return f"{world['reference']}, in one world: no intervals"
     drawn = "what the trace leaves open" if world["trace"] else "arrivals"
-    return f", seed by seed, with 95 % intervals over seeds of {drawn}"
+    return f"{world['reference']}, seed by seed, with 95 % intervals over seeds of {drawn}"
 
 
 def _title(world: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from torta_jax.calibration import CALIBRATED
 from torta_jax.cli import memory
 from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
+from torta_jax.evaluate.compare import REFERENCE
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
@@ -47,6 +48,7 @@ def build(options: Compare) -> World:
         InputError: naming the option or the file's key, and what is known or allowed.
     """
     policies = _policies(options)
+    options = replace(options, reference=_reference(options, policies))
     network = _network(options)
     slot_s = float(Physics().slot_s)
     table = None if options.trace is None else read(options.trace)
@@ -82,6 +84,15 @@ def _policies(options: Compare) -> dict[str, Any]:
         if name not in schedulers.NAMES:
             raise InputError(f"{options.place('policies')}: {unknown('policy', name, schedulers.NAMES)}")
     return {name: schedulers.get(name) for name in names}
+
+
+def _reference(options: Compare, policies: dict[str, Any]) -> str | None:
+    """The policy that the others are compared with, if there is one."""
+    if options.reference is None:
+        return REFERENCE if REFERENCE in policies else None
+    if options.reference not in policies:
+        raise InputError(f"{options.place('reference')}: {unknown('policy', options.reference, policies)}")
+    return options.reference
 
 
 def _network(options: Compare) -> clusters.Topology:
@@ -145,6 +156,7 @@ def _notes(options: Compare, network: clusters.Topology, table: TraceTable | Non
 def _facts(options: Compare, network: clusters.Topology, cluster: Cluster) -> dict[str, Any]:
     return {
         "topology": network.name,
+        "reference": options.reference,
         "regions": cluster.num_regions,
         "servers": int(cluster.server_mask.sum()),
         "seeds": options.seeds,

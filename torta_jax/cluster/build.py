@@ -40,7 +40,7 @@ def build(
     Args:
         topology: a name for `load`, or a `Topology`.
         scope, counts, max_servers: the fleet, see `place_servers`.
-        lanes: execution lanes of each server, 1 to 1024.
+        lanes: execution lanes of each server, 1 to 1024; models that do not fit together may run side by side on them.
         speed_spread: exponent on the GPU types' relative speeds, 0 to 10 (0: all equally fast, 1: the catalogue's).
         mismatch: speed factor in (0, 1] of a task on a GPU meant for another kind; 0.5 is TypeMatch of Eq 8.
         switch_factor: scales the seconds of a model switch, 0 to 100 (1: Fig 3a).

@@ -153,7 +153,9 @@ def summarise(episode: Episode) -> dict[str, Any]:
     return times | mean | totals | {"worst_region_drop_fraction": worst}
 
 
-def document(world: Mapping[str, Any], episodes: Mapping[str, Episode], reference: str = REFERENCE) -> dict[str, Any]:
+def document(
+    world: Mapping[str, Any], episodes: Mapping[str, Episode], reference: str | None = REFERENCE
+) -> dict[str, Any]:
     """The result of a comparison as plain data, ready for JSON (what is not a number is `None`).
 
     Args:
@@ -165,7 +167,7 @@ def document(world: Mapping[str, Any], episodes: Mapping[str, Episode], referenc
         {"world", "policies": {NAME: summarise(...)}, "paired": {NAME: {METRIC: Difference as a dict}}}.
     """
     differences = {}
-    if reference in episodes:
+    if reference is not None and reference in episodes:
         differences = paired({name: measures(episode) for name, episode in episodes.items()}, reference)
     return _plain(
         {

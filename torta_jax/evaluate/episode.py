@@ -1,10 +1,13 @@
 """What one policy did in one world, and its measures per seed."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
 from torta_jax.sim import metrics
+from torta_jax.types import Drop
 
 
 class Episode(struct.PyTreeNode):
@@ -57,6 +60,18 @@ def measures(episode: Episode) -> dict[str, np.ndarray]:
         "dropped": counts(episode)["dropped"].astype(np.float64),
         "worst_region_drop_fraction": _worst_region(episode),
     }
+
+
+def shortages(episodes: Mapping[str, Episode]) -> list[str]:
+    """What the padding cost is never silent: tasks counted as dropped, and slots that tasks had to wait."""
+    notes = []
+    for name, episode in episodes.items():
+        lost, late = int(episode.slots.dropped[..., Drop.OVERFLOW].sum()), int(episode.slots.unmatched.sum())
+        if lost:
+            notes.append(f"{name}: tasks that found no room in the padding and count as dropped: {lost:,}")
+        if late:
+            notes.append(f"{name}: slots that tasks waited for want of rows in their region: {late:,}")
+    return notes
 
 
 def _worst_region(episode: Episode) -> np.ndarray:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torta_jax.errors import require
-from torta_jax.evaluate.episode import Episode
+from torta_jax.evaluate.episode import Episode, shortages
 from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.simulate import Run, advance, start
@@ -33,6 +34,11 @@ STRESSED_SLOTS = 4.0
 """Slots of waiting arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
 
 BATCH = "clusters"
+
+
+class Shortage(UserWarning):
+    """Tasks found no room in the padding, or had to wait for it."""
+
 
 Progress = Callable[[str, int, int], None]
 """Called with a policy's name, its slots done and slots in all; policies may overlap."""
@@ -66,6 +72,9 @@ def evaluate(
         information: `online` or `slot`, instead of the physics' own.
         seeds: the seeds, or how many (0, 1, …).
 
+    Warns:
+        Shortage: tasks found no room in the padding and count as dropped, or had to wait for it.
+
     Raises:
         InputError: without seeds, slots or policies, with too short a scenario, or slots of another length than a
             trace's.
@@ -91,7 +100,10 @@ def evaluate(
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
     parts, each = side_by_side(run_batch, jobs), len(worlds)
-    return {name: episode(parts[i * each : (i + 1) * each], len(seeds)) for i, name in enumerate(policies)}
+    episodes = {name: episode(parts[i * each : (i + 1) * each], len(seeds)) for i, name in enumerate(policies)}
+    for note in shortages(episodes):
+        warnings.warn(f"{note}; give the workload (`padded_for`) or the physics (`sized`) more", Shortage, stacklevel=2)
+    return episodes
 
 
 def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:

@@ -45,8 +45,12 @@ class EnvParams(struct.PyTreeNode):
     workload: Any
     scenario: Scenario
     scheduler: Any
-    physics: Physics = Physics()
+    physics: Physics | None = None  # default: as for `simulate`
     objective: Objective = Objective()
+
+    def sized(self) -> Physics:
+        """The physics, with room for this fleet and workload where none was given."""
+        return self.physics or Physics().sized(self.cluster, self.workload.max_tasks)
 
 
 class EnvState(struct.PyTreeNode):
@@ -67,8 +71,8 @@ class Env:
             The observation (see `observation`) and the state.
         """
         num_slots = params.scenario.alive.shape[0]
-        world = make_world(params.cluster, params.workload, params.scenario, key, num_slots, params.physics.slot_s)
-        state = EnvState(world, *reset(world, params.physics, params.scheduler))
+        world = make_world(params.cluster, params.workload, params.scenario, key, num_slots, params.sized().slot_s)
+        state = EnvState(world, *reset(world, params.sized(), params.scheduler))
         return self.observation(state, params), state
 
     def step(self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams):
@@ -87,7 +91,7 @@ class Env:
         total = matrix.sum(axis=-1, keepdims=True)
         matrix = jnp.where(total > 0, matrix / jnp.maximum(total, 1e-9), jnp.eye(matrix.shape[-1]))
         after, totals, metrics, _ = run_slot(
-            state.world, params.physics, params.scheduler, state.state, state.totals, matrix=matrix
+            state.world, params.sized(), params.scheduler, state.state, state.totals, matrix=matrix
         )
         state = EnvState(state.world, after, totals)
         observation = self.observation(state, params)
@@ -101,8 +105,8 @@ class Env:
         world = state.world
         last = params.scenario.alive.shape[0] - 1
         slot = jnp.minimum(state.state.slot, last)
-        price = price_now(world, slot, params.physics.slot_s)
-        seen = observe(state.state, world.cluster, params.physics, params.scenario.alive[slot], price)
+        price = price_now(world, slot, params.sized().slot_s)
+        seen = observe(state.state, world.cluster, params.sized(), params.scenario.alive[slot], price)
         parts = (seen.utilisation, seen.waiting, seen.arrivals, seen.capacity(), price)
         parts += (world.cluster.latency_s.ravel(), seen.matrix.ravel())
         return jnp.concatenate([jnp.asarray(part, float) for part in parts])
