@@ -17,6 +17,7 @@ from torta_jax.sim import sums
 from torta_jax.sim.account import OUTCOMES
 from torta_jax.sim.simulate import simulate
 
+pytestmark = pytest.mark.filterwarnings("ignore::torta_jax.evaluate.rollout.Shortage")
 SEEDS = tuple(range(64))
 SLOT_NAMES = ("torta", "skylb")
 
