@@ -5,6 +5,7 @@
 prints them as JSON. A second run with the same directory measures what the persistent cache leaves.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -50,4 +51,8 @@ def measure(policy: str, batch: int, num_slots: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("policy")
+    parser.add_argument("batch", type=int)
+    parser.add_argument("num_slots", type=int)
+    print(json.dumps(measure(**vars(parser.parse_args()))))

@@ -81,9 +81,9 @@ def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, caps
     monkeypatch.setattr(rollout, "evaluate", evaluate)
     assert main([*SMALL, "--policies", "skylb", "--room", "0.5"]) == 0
     told = capsys.readouterr().err
-    assert "skylb: tasks that found no room in the padding and count as dropped: 1,234" in told
-    assert "skylb: slots that tasks waited for want of rows in their region: 16" in told
-    assert "--room 1 makes more room for tasks that wait" in told
+    assert "policy skylb: tasks dropped because the simulator had no room for them: 1,234" in told
+    assert "policy skylb: times a task waited a slot for lack of room in its region: 16" in told
+    assert "--room 2 makes more room" in told
 
 
 def test_the_heading_names_placement_prices_and_events(invented, tmp_path, capsys):
@@ -100,7 +100,7 @@ def test_models_of_a_trace_are_said_to_be_served_by_others(invented, tmp_path, c
     path.write_text("timestamp,input_tokens,output_tokens,model\n0,9,9,rare\n1,9,9,gpt\n2,9,9,gpt\n")
     assert main([*SMALL, "--trace", str(path)]) == 0
     note = f"'gpt' as {MODELS[0][0]} (13.5 GB), 'rare' as {MODELS[1][0]} (14.5 GB)"
-    told = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "gpt" in line]
     assert len(told) == 1
     assert note in told[0]
     assert main(["trace", "check", str(path)]) == 0
@@ -139,6 +139,20 @@ def test_the_reference_is_the_policy_that_the_others_are_compared_with(invented,
     assert list(document["paired"]) == ["skylb"]
     assert main(["compare", "--policies", "sdib,torta", "--seeds", "2", "--slots", "4"]) == 0
     assert "Difference" not in capsys.readouterr().out
+
+
+def test_notes_on_the_world_are_told_to_the_quiet_too(invented, tmp_path, capsys):
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,input_tokens,output_tokens\n0,9,9\n50,9,9\n")
+    assert main([*SMALL, "-q", "--trace", str(path)]) == 0
+    assert capsys.readouterr().err.startswith(f"torta: note: {path}: ends in slot 2 of 4; nothing arrives after it\n")
+
+
+def test_a_result_that_cannot_be_written_is_one_message():
+    command = f"{sys.executable} -m torta_jax.cli.main doctor > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "torta: the result could not be written to standard output (No space left on device)\n"
 
 
 def test_one_world_has_no_intervals(invented, capsys):
@@ -212,7 +226,10 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         (["compare", "--policies", "tortta"], "did you mean 'torta'"),
         (["compare", "--policies"], "--policies = (): a list of names"),
         (["compare", "--reference", "tortta"], "--reference: unknown policy 'tortta'; did you mean 'torta'?"),
-        (["compare", "--policies", "skylb,sdib", "--reference", "torta"], "--reference: unknown policy 'torta'"),
+        (
+            ["compare", "--policies", "skylb,sdib", "--reference", "torta"],
+            "--reference: 'torta' is not one of the policies",
+        ),
         (["compare", "--topology", "abilen"], "did you mean 'abilene'"),
         (["compare", "--fleet-scope", "region"], "--fleet-scope: unknown value 'region'"),
         (["compare", "--trace", "none.csv"], "none.csv"),

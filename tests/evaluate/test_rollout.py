@@ -96,7 +96,7 @@ def test_a_shorter_run_is_the_beginning_of_its_scenario():
 def test_tasks_without_room_are_a_warning():
     cluster, workload, scenario, physics = world()
     tight = (cluster, workload.replace(load=4.0), scenario, {"skylb": schedulers.get("skylb")}, 1, SIZE.slots)
-    with pytest.warns(Shortage, match="skylb: tasks that found no room in the padding and count as dropped: [1-9]"):
+    with pytest.warns(Shortage, match="policy skylb: tasks dropped because the simulator had no room for them: [1-9]"):
         evaluate(*tight, physics=physics)
 
 

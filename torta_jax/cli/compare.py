@@ -27,8 +27,7 @@ def run(options: Compare) -> None:
 
     store = None if options.out is None else Store(options.out, overwrite=options.overwrite)
     built = world.build(options)
-    if not options.quiet:
-        _announce(built)
+    _announce(built, options.quiet)
     with Steps(len(built.policies), options.quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", rollout.Shortage)  # told below, beside what helps
         episodes = rollout.evaluate(
@@ -56,11 +55,12 @@ def run(options: Compare) -> None:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
 
 
-def _announce(built) -> None:
-    """What is about to run, before the first minute of silence that a compilation can be."""
+def _announce(built, quiet: bool) -> None:
+    """What is about to run, before the first minute of silence that a compilation can be; notes on the world always."""
     policies, seeds, slots = len(built.policies), built.options.seeds, built.options.slots
     size = f"{policies} × {seeds} × {slots} = {policies * seeds * slots:,} cluster-slots"
-    for told in (*(f"note: {note}" for note in built.notes), f"policies × seeds × slots = {size}; compiling first"):
+    progress = () if quiet else (f"policies × seeds × slots = {size}; compiling first",)
+    for told in (*(f"note: {note}" for note in built.notes), *progress):
         print(f"torta: {told}", file=sys.stderr, flush=True)
 
 
@@ -92,6 +92,6 @@ def _warn(episodes: Mapping[str, Any], room: float) -> None:
 
     notes = shortages(episodes)
     if notes and room < MOST_ROOM:
-        notes.append(f"--room {min(math.ceil(2 * room), MOST_ROOM)} makes more room for tasks that wait")
+        notes.append(f"--room {min(max(math.ceil(2 * room), 2), MOST_ROOM)} makes more room")
     for note in notes:
         print(f"torta: {note}", file=sys.stderr)

@@ -47,6 +47,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # standard output, on a full disk for instance
+        print(f"torta: the result could not be written to standard output ({error.strerror})", file=sys.stderr)
+        return WRONG_INPUT
     return 0
 
 

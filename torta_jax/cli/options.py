@@ -36,7 +36,12 @@ class Compare:
     )
     trace: Annotated[str | None, _arg("FILE", "replay this trace in place of synthetic arrivals", "none")] = None
     load: Annotated[
-        float | None, _arg("SHARE", "busiest hour's work over the fleet's capacity, synthetic arrivals only", _LOAD)
+        float | None,
+        _arg(
+            "SHARE",
+            "busiest hour's work over what the fleet does on tasks that suit its GPUs, synthetic arrivals only",
+            _LOAD,
+        ),
     ] = None
     start_hour: Annotated[
         float | None, _arg("HOUR", "UTC hour at which the first slot begins, synthetic arrivals only", _HOUR)

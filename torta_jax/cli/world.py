@@ -91,7 +91,10 @@ def _reference(options: Compare, policies: dict[str, Any]) -> str | None:
     if options.reference is None:
         return REFERENCE if REFERENCE in policies else None
     if options.reference not in policies:
-        raise InputError(f"{options.place('reference')}: {unknown('policy', options.reference, policies)}")
+        unknown_name = unknown("policy", options.reference, policies)
+        known = options.reference in schedulers.NAMES
+        told = f"{options.reference!r} is not one of the policies to run ({', '.join(policies)})"
+        raise InputError(f"{options.place('reference')}: {told if known else unknown_name}")
     return options.reference
 
 
@@ -148,6 +151,9 @@ def _notes(options: Compare, network: clusters.Topology, table: TraceTable | Non
         late = int((table.time_s >= lasts_s).sum())
         if late:
             notes.append(f"{table.source}: {late:,} of {len(table):,} requests come later and are left out (--slots)")
+        slots, ends = int(lasts_s // Physics().slot_s), int(table.time_s[-1] // Physics().slot_s) + 1
+        if ends < slots:
+            notes.append(f"{table.source}: ends in slot {ends} of {slots}; nothing arrives after it")
         if table.models:
             notes.append(f"{table.source}: {stand_ins(table.models)}")
     return tuple(notes)

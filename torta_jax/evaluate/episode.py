@@ -40,7 +40,8 @@ def measures(episode: Episode) -> dict[str, np.ndarray]:
     """Every measure of `compare.METRICS` for each seed, [n] float64 each.
 
     Times are means, medians and 99th percentiles over completed tasks (NaN where none completed), costs,
-    starts and drops are sums over the episode, load balance and switching cost means over its slots.
+    starts and drops are sums over the episode, load balance and switching cost means over its slots (load balance over
+    those in which a server worked; NaN without any).
     """
     slots = episode.slots
     completed = _total(slots.completed)
@@ -51,7 +52,7 @@ def measures(episode: Episode) -> dict[str, np.ndarray]:
         measured[f"{name}_p99_s"] = metrics.quantile(episode.histogram[:, index], 0.99)
     overhead_s = _sum(slots.model_load_s) + _sum(slots.migration_s) + _sum(slots.warmup_s)
     return measured | {
-        "load_balance": np.asarray(slots.load_balance, np.float64).mean(axis=1),
+        "load_balance": _mean_where(slots.load_balance, np.asarray(slots.utilisation) > 0),
         "power_cost_usd": _sum(slots.power_cost_usd),
         "energy_kwh": _sum(slots.energy_kwh),
         "overhead_s_per_task": _ratio(overhead_s, completed),
@@ -68,9 +69,9 @@ def shortages(episodes: Mapping[str, Episode]) -> list[str]:
     for name, episode in episodes.items():
         lost, late = int(episode.slots.dropped[..., Drop.OVERFLOW].sum()), int(episode.slots.unmatched.sum())
         if lost:
-            notes.append(f"{name}: tasks that found no room in the padding and count as dropped: {lost:,}")
+            notes.append(f"policy {name}: tasks dropped because the simulator had no room for them: {lost:,}")
         if late:
-            notes.append(f"{name}: slots that tasks waited for want of rows in their region: {late:,}")
+            notes.append(f"policy {name}: times a task waited a slot for lack of room in its region: {late:,}")
     return notes
 
 
@@ -78,6 +79,10 @@ def _worst_region(episode: Episode) -> np.ndarray:
     """[n] largest share of a region's own arrivals that was dropped; a region without arrivals loses none."""
     arrived = np.maximum(np.asarray(episode.arrived_by_origin, np.float64), 1.0)
     return (np.asarray(episode.dropped_by_origin, np.float64) / arrived).max(axis=1)
+
+
+def _mean_where(per_slot: ArrayLike, counted: np.ndarray) -> np.ndarray:
+    return _ratio(np.where(counted, np.asarray(per_slot, np.float64), 0.0).sum(axis=1), counted.sum(axis=1))
 
 
 def _sum(per_slot: ArrayLike) -> np.ndarray:

@@ -17,7 +17,8 @@ def load_balance_cdf(load_balance: Mapping[str, np.ndarray]) -> Figure:
     """
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
-    by_median = sorted(load_balance, key=lambda name: float(np.median(load_balance[name])))
+    known = [name for name, values in load_balance.items() if np.size(values)]
+    by_median = sorted(known, key=lambda name: float(np.median(load_balance[name])))
     chosen = colours(load_balance)
     for name in by_median:
         values = np.ravel(load_balance[name])

@@ -29,6 +29,7 @@ def figures(episodes: Mapping[str, Episode], slot_s: float) -> dict[str, Figure]
     def per_slot(value):
         return {name: np.asarray(value(episode.slots), np.float64) for name, episode in episodes.items()}
 
+    balances, busy = per_slot(lambda slots: slots.load_balance), per_slot(lambda slots: slots.utilisation)
     waiting = per_slot(lambda slots: slots.queued + slots.buffered)
     active = per_slot(lambda slots: slots.active_servers)
     response = TIMES.index("response")
@@ -38,7 +39,7 @@ def figures(episodes: Mapping[str, Episode], slot_s: float) -> dict[str, Figure]
             {name: np.asarray(episode.histogram)[:, response].sum(axis=0) for name, episode in episodes.items()}
         ),
         "cost_and_overhead": cost_and_overhead(metric("power_cost_usd"), metric("overhead_s_per_task")),
-        "load_balance": load_balance_cdf(per_slot(lambda slots: slots.load_balance)),
+        "load_balance": load_balance_cdf({name: balance[busy[name] > 0] for name, balance in balances.items()}),
         "wait_and_inference": stacked_times(times),
         "queue_and_servers": queue_and_servers(_over_seeds(waiting), _over_seeds(active), slot_s),
     }
