@@ -78,6 +78,13 @@ def test_measures_are_those_of_the_tasks():
     np.testing.assert_allclose(measured["worst_region_drop_fraction"], worst)
 
 
+def test_slots_in_which_no_server_worked_are_no_evidence_of_balance():
+    whole = episode(seeds=2, slots=4)
+    utilisation, balance = np.array([[0.5, 0.0, 0.5, 0.5], [0.0] * 4]), np.array([[0.4, 1.0, 0.6, 0.8], [1.0] * 4])
+    idle = whole.replace(slots=whole.slots.replace(utilisation=utilisation, load_balance=balance))
+    np.testing.assert_allclose(measures(idle)["load_balance"], [0.6, np.nan])
+
+
 def test_tasks_are_conserved_in_the_summary_to_the_task():
     summary = compare.summarise(episode(seeds=3))
     assert all(isinstance(summary[name], int) for name in COUNTS)

@@ -60,6 +60,19 @@ def test_a_falling_trend_does_not_lower_what_servers_are_kept_for():
     assert (Rules(forecast=Forecast(horizon=4.0)).expected(outlook(10.0, -2.0)) == 10).all()
 
 
+def test_a_capacitated_plan_starts_where_the_last_one_ended():
+    """In a world that does not change, nearly full, every plan keeps nearer to the capacities than the one before."""
+    policy = Rules(transport=Transport(plan=PLANS.index("capacitated"), utilisation=0.51))
+    seen = see(slot=2)
+    state, excess = policy.init(seen.cluster), []
+    for _ in range(3):
+        state, matrix = policy.route(state, seen)
+        excess.append(float((policy.expected(state) @ matrix - 0.51 * seen.capacity()).max()))
+    assert excess[0] > 0.01
+    assert excess[1] < excess[0] / 5
+    assert excess[2] < excess[1] / 5
+
+
 def test_the_default_forecast_is_the_last_count():
     state = Rules().look_ahead(outlook(99.0, 7.0), see())
     np.testing.assert_array_equal(Rules().expected(state), [4, 8, 6])

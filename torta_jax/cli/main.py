@@ -1,5 +1,6 @@
 """`torta`: results on stdout, progress on stderr, and one message with exit status 2 for a user's mistake."""
 
+import errno
 import gc
 import importlib
 import os
@@ -18,6 +19,9 @@ COMMANDS = {Compare: "compare", Doctor: "doctor", TraceCheck: "trace"}
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What standard output says on a disk that is full or failing; other files have messages of their own."""
+
 RETRY_S = 0.05
 IMPORTING = "<frozen importlib._bootstrap>"
 """File of the frames that import a module."""
@@ -48,9 +52,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.filename is not None:
+        if error.errno not in UNWRITABLE:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # standard output, on a full disk for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"torta: the result could not be written to standard output ({error.strerror})", file=sys.stderr)
         return WRONG_INPUT
     return 0

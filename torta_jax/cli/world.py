@@ -73,7 +73,7 @@ def build(options: Compare) -> World:
     room = waiting_slots(scenario) if options.room is None else options.room
     physics = Physics().sized(cluster, workload.max_tasks, room)
     prices = clusters.resolve_prices(network, options.prices)
-    notes = _notes(options, network, table, prices, num_slots * slot_s)
+    notes = _notes(options, network, table, prices, num_slots, slot_s)
     options = replace(options, slots=num_slots, policies=tuple(policies), room=room, prices=prices)
     return World(options, cluster, workload, scenario, policies, physics, _facts(options, network, cluster), notes)
 
@@ -140,7 +140,9 @@ def _synthetic(options: Compare, cluster: Cluster, scenario: Scenario, num_slots
     return room if room.max_tasks > workload.max_tasks else workload
 
 
-def _notes(options: Compare, network: clusters.Topology, table: TraceTable | None, prices: str, lasts_s: float):
+def _notes(
+    options: Compare, network: clusters.Topology, table: TraceTable | None, prices: str, num_slots: int, slot_s: float
+) -> tuple[str, ...]:
     """What a user should know of a world before it runs."""
     notes = []
     if options.prices == "auto" and prices == "spread":
@@ -148,12 +150,12 @@ def _notes(options: Compare, network: clusters.Topology, table: TraceTable | Non
         why = f"{missing} of {regions} regions have none of their own" if missing else "all regions have the same"
         notes.append(f"electricity prices are drawn (--prices spread): {why}")
     if table is not None:
-        late = int((table.time_s >= lasts_s).sum())
+        slot = table.time_s // slot_s
+        late, ends = int((slot >= num_slots).sum()), int(slot[-1]) + 1
         if late:
             notes.append(f"{table.source}: {late:,} of {len(table):,} requests come later and are left out (--slots)")
-        slots, ends = int(lasts_s // Physics().slot_s), int(table.time_s[-1] // Physics().slot_s) + 1
-        if ends < slots:
-            notes.append(f"{table.source}: ends in slot {ends} of {slots}; nothing arrives after it")
+        if ends < num_slots:
+            notes.append(f"{table.source}: ends in slot {ends} of {num_slots}; nothing arrives after it")
         if table.models:
             notes.append(f"{table.source}: {stand_ins(table.models)}")
     return tuple(notes)
