@@ -1,5 +1,8 @@
 """The search behind the calibration and the tuning finds a known optimum, inside its ranges."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -37,3 +40,16 @@ def test_it_keeps_to_ranges_and_budget_and_returns_the_best_it_has_tried():
 
 def test_the_same_search_gives_the_same_numbers():
     np.testing.assert_equal(minimise(bowl, RANGES, 40), minimise(bowl, RANGES, 40))
+
+
+def test_searches_side_by_side_find_what_each_finds_alone():
+    """They take turns, evaluation by evaluation, so that any number they shared would be noticed."""
+    barrier = threading.Barrier(2)
+
+    def cost(numbers):
+        barrier.wait(timeout=60)
+        return bowl(numbers)
+
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda _: minimise(cost, RANGES, 40), range(2)))
+    np.testing.assert_equal(together, [minimise(bowl, RANGES, 40)] * 2)
