@@ -69,7 +69,7 @@ class Compare:
         _arg(
             "SLOTS",
             "room for tasks that wait, in slots of arrivals; little room delays or drops them",
-            "1.7, with events 4",
+            "1.75, with events 4",
         ),
     ] = None
     config: Annotated[

@@ -18,7 +18,7 @@ RESIDENT_S = -1e8
 FAR_S = 1e9
 """Later than anything that happens."""
 
-CALM_SLOTS = 1.7
+CALM_SLOTS = 1.75
 """Slots of arrivals that wait at once where neither a surge nor a failure is to come: SkyLB's in the default world."""
 
 
@@ -39,11 +39,11 @@ class Physics(struct.PyTreeNode):
         """The same physics with room for a fleet and `max_tasks` arrivals per slot; shapes alone decide.
 
         Kept from slot to slot: what runs and queues on the lanes, and the arrivals of `waiting_slots` slots. Matched
-        per region: 1.75 times its even share of the latter; more than that wait a slot.
+        per region: 1.7 times its even share of the latter; more than that wait a slot.
         """
         lanes, regions = math.prod(cluster.lane_mask.shape[-3:]), cluster.num_regions
         waiting = waiting_slots * max_tasks
-        carry, region = 1.25 * lanes + waiting, 1.75 * waiting / regions
+        carry, region = 1.25 * lanes + waiting, 1.7 * waiting / regions
         return self.replace(carry_tasks=_padded(carry), region_tasks=_padded(min(region, max_tasks + carry)))
 
 
