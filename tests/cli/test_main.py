@@ -151,8 +151,9 @@ def test_notes_on_the_world_are_told_to_the_quiet_too(invented, tmp_path, capsys
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
 def test_a_result_that_cannot_be_written_is_one_message():
-    command = f"{sys.executable} -m torta_jax.cli.main doctor > /dev/full"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "torta_jax.cli.main", "doctor"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "torta: the result could not be written to standard output (No space left on device)\n"
 
