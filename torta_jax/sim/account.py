@@ -87,17 +87,17 @@ class Effort(struct.PyTreeNode):
     warmup_s: jax.Array
 
 
-def effort(cluster: Cluster, before: Pool, pool: Pool, interrupted, taken, cold) -> Effort:
+def effort(cluster: Cluster, before: Pool, pool: Pool, moved, taken, cold) -> Effort:
     """What it took to serve the slot.
 
     Args:
         before: the pool at the slot's start, with the servers tasks ran on.
-        interrupted: [P] tasks of `before` that a failure interrupted and that are moved, not dropped.
+        moved: [P] tasks of `before` that a failure interrupted, but for those whose deadline had passed.
         taken: [P] tasks of `pool` given a lane in this slot.
         cold: [R, S] servers started.
     """
     migrate_in_s = jnp.where(taken & pool.started, cluster.migrate_in_s[pool.region, pool.server], 0.0)
-    migrate_out_s = jnp.where(interrupted, cluster.migrate_out_s[before.region, before.server], 0.0)
+    migrate_out_s = jnp.where(moved, cluster.migrate_out_s[before.region, before.server], 0.0)
     load_s = jnp.where(taken, pool.loading_s - migrate_in_s, 0.0)
     return Effort(
         model_loads=(load_s > 1e-6).sum(),

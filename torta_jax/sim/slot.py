@@ -81,6 +81,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     fleet = Fleet(cluster, world.workload.model_gb, physics, observation.service_s)
     pool, servers, idle_s, taken, unmatched = match(fleet, scheduler, policy, servers, pool, axis_name)
 
+    moved = was_running & (lost[: was_running.shape[0]] == KEPT)  # also what the padding loses later in the slot
     overflow = pools.excess(pool, pool.finish_s <= slot_s, physics.carry_tasks)
     lost = jnp.where(overflow, Drop.OVERFLOW, lost)
     used = energy.usage(cluster, servers, idle_s, slot_s)
@@ -89,8 +90,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     drawn = account.count_cells(pool, new, regions)
     arrived = drawn + tasks.overflow
     times = account.task_times(pool, cluster)
-    interrupted = was_running & (lost[: was_running.shape[0]] == KEPT)
-    work = account.effort(cluster, state.pool, pool, interrupted, taken, cold)
+    work = account.effort(cluster, state.pool, pool, moved, taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
     change = total_of_all((shares - state.observed.shares) ** 2)
     price = observation.price_usd_per_kwh
