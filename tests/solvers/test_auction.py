@@ -1,0 +1,221 @@
+"""The auction against SciPy's assignment on replicated servers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from torta_jax.errors import InputError
+from torta_jax.solvers import auction, soft
+from torta_jax.solvers.matching import UNMATCHED
+from torta_jax.types import Status
+
+KINDS = ("uniform", "typed", "ties", "identical", "same")
+
+
+def rooms(rng, servers, total):
+    """Places per server that sum to `total`."""
+    return np.bincount(rng.choice(servers, total, p=rng.dirichlet(np.full(servers, 8.0))), minlength=servers)
+
+
+def instance(kind, rng, tasks=24, servers=8, load=1.0):
+    """Integer values in [0, 1000], room and values outside."""
+    if kind == "uniform":
+        value = rng.uniform(size=(tasks, servers))
+    elif kind in ("typed", "ties"):
+        match = rng.uniform(0.2, 1, (5, 4))[rng.integers(0, 5, tasks)][:, rng.integers(0, 4, servers)]
+        known = 0.3 * (rng.uniform(size=(tasks, servers)) < 0.2)
+        value = np.clip(match + known - rng.uniform(0, 0.3, servers) + 0.01 * rng.normal(size=(tasks, servers)), 0, 1)
+        value = np.round(value * 20) / 20 if kind == "ties" else value
+    elif kind == "identical":
+        value = np.broadcast_to(rng.uniform(size=servers), (tasks, servers))
+    else:
+        value = np.full((tasks, servers), 0.5)
+    outside = rng.choice([0.0, 0.1, 0.4]) * rng.uniform(size=tasks)
+    room = rooms(rng, servers, round(tasks / load))
+    return np.round(1000 * value).astype(int), room, np.round(1000 * outside).astype(int)
+
+
+def optimum(value, room, outside):
+    """Best total value, every place a column, and a column outside for every task."""
+    columns = np.repeat(np.arange(value.shape[1]), np.minimum(room, value.shape[0]))
+    staying = np.where(np.eye(value.shape[0], dtype=bool), outside, -(10**6))
+    table = np.hstack([value[:, columns], staying])
+    return table[linear_sum_assignment(table, maximize=True)].sum()
+
+
+def worth(value, outside, server):
+    return np.where(server >= 0, value[np.arange(len(server)), server], outside).sum()
+
+
+def assert_matching(found, value, room, outside):
+    """It is a matching, worth what it says, and no better one is possible than it says."""
+    server = np.asarray(found.server)
+    assert ((server >= UNMATCHED) & (server < value.shape[1])).all()
+    assert (np.bincount(server[server >= 0], minlength=value.shape[1]) <= room).all()
+    assert float(found.value) == pytest.approx(worth(value, outside, server), rel=1e-5, abs=1e-5)
+    assert float(found.dual_value) >= optimum(value, room, outside) - 1e-5 * abs(value).sum()
+
+
+@pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_integers_are_solved_exactly_and_the_certificate_proves_it(kind, load):
+    rng = np.random.default_rng(KINDS.index(kind))
+    solve = jax.jit(jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside)))
+    cases = [instance(kind, rng, load=load) for _ in range(24)]
+    found = solve(*(jnp.asarray(np.stack(part), jnp.int32) for part in zip(*cases, strict=True)))
+    for i, case in enumerate(cases):
+        one = jax.tree.map(lambda x, i=i: x[i], found)
+        assert_matching(one, *case)
+        assert one.status == Status.CONVERGED
+        assert int(one.value) == optimum(*case) == int(one.dual_value)
+
+
+@pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_floats_are_solved_to_a_two_thousandth_of_their_range(kind, load):
+    rng = np.random.default_rng(KINDS.index(kind))
+    solve = jax.jit(jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside)))
+    cases = [instance(kind, rng, load=load) for _ in range(24)]
+    parts = zip(*cases, strict=True)
+    found = solve(*(jnp.asarray(np.stack(part), kind) for part, kind in zip(parts, (float, int, float), strict=True)))
+    for i, case in enumerate(cases):
+        one = jax.tree.map(lambda x, i=i: x[i], found)
+        assert_matching(one, *case)
+        assert one.status == Status.CONVERGED
+        assert one.value >= optimum(*case) - 24 * 1e-3 * 1000
+        assert one.dual_value - one.value <= 24 * 1e-3 * 1000 * 1.01
+
+
+def test_padding_changes_nothing():
+    value, room, outside = instance("typed", np.random.default_rng(3))
+    plain = auction.solve(jnp.asarray(value), jnp.asarray(room), outside=jnp.asarray(outside))
+    wide = np.pad(value, ((0, 9), (0, 3)), constant_values=5000)
+    padded = auction.solve(
+        jnp.asarray(wide),
+        jnp.asarray(np.pad(room, (0, 3))),
+        outside=jnp.asarray(np.pad(outside, (0, 9), constant_values=7)),
+        task_mask=jnp.arange(33) < 24,
+    )
+    assert int(plain.value) == int(padded.value) == optimum(value, room, outside)
+    assert (padded.server[24:] == UNMATCHED).all()
+    assert padded.server.max() < 8
+
+
+def test_forbidden_pairs_are_not_used_even_if_nothing_else_is_left():
+    rng = np.random.default_rng(4)
+    value, room, outside = instance("uniform", rng)
+    mask = rng.uniform(size=value.shape) < 0.3
+    mask[0] = False
+    found = auction.solve(jnp.asarray(value), jnp.asarray(room), outside=jnp.asarray(outside), mask=jnp.asarray(mask))
+    server = np.asarray(found.server)
+    assert server[0] == UNMATCHED
+    assert all(mask[i, j] for i, j in enumerate(server) if j != UNMATCHED)
+    assert int(found.value) == optimum(np.where(mask, value, -(10**5)), room, outside)
+
+
+def test_a_warm_start_takes_fewer_rounds_and_is_as_good():
+    value, room, outside = instance("typed", np.random.default_rng(5))
+    args = jnp.asarray(value, float), jnp.asarray(room)
+    first = auction.solve(*args, outside=jnp.asarray(outside, float))
+    cold = auction.solve(*args, outside=jnp.asarray(outside, float), init_price=jnp.zeros(8))
+    warm = auction.solve(*args, outside=jnp.asarray(outside, float), init_price=first.price)
+    assert warm.rounds < cold.rounds
+    for found in (cold, warm):
+        assert_matching(found, value, room, outside)
+        assert found.value >= optimum(value, room, outside) - 24
+
+
+def test_prices_far_too_high_come_down_again():
+    value, room, outside = instance("typed", np.random.default_rng(6), load=0.7)
+    found = auction.solve(
+        jnp.asarray(value), jnp.asarray(room), outside=jnp.asarray(outside), init_price=jnp.full(8, 900.0)
+    )
+    assert int(found.value) == optimum(value, room, outside)
+    full = np.bincount(np.asarray(found.server)[np.asarray(found.server) >= 0], minlength=8) == room
+    assert (np.asarray(found.price)[~full] == 0).all()
+
+
+def test_a_spent_budget_says_so_and_the_certificate_still_holds():
+    value, room, _ = instance("ties", np.random.default_rng(7))
+    found = auction.solve(jnp.asarray(value, float), jnp.asarray(room), init_price=jnp.zeros(8), max_rounds=3)
+    assert found.status == Status.BUDGET_SPENT
+    assert found.rounds == 3
+    assert_matching(found, value, room, np.zeros(24))
+
+
+def test_no_places_at_all_leave_everyone_outside():
+    value, _, outside = instance("uniform", np.random.default_rng(8))
+    found = auction.solve(jnp.asarray(value), jnp.zeros(8, int), outside=jnp.asarray(outside))
+    assert (found.server == UNMATCHED).all()
+    assert int(found.value) == int(found.dual_value) == outside.sum()
+
+
+@pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
+def test_soft_prices_and_regret_come_within_two_percent(load):
+    rng = np.random.default_rng(9)
+    solve = jax.jit(soft.solve)
+    for _ in range(8):
+        case = instance("typed", rng, load=load)
+        value, room, outside = case
+        found = solve(jnp.asarray(value, float), jnp.asarray(room), outside=jnp.asarray(outside, float))
+        assert_matching(found, *case)
+        assert found.value >= 0.98 * optimum(*case)
+        assert found.dual_value <= 1.02 * optimum(*case)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.floats(0.3, 3))
+def test_any_instance_of_integers_is_solved_exactly(seed, kind, load):
+    case = instance(kind, np.random.default_rng(seed), load=load)
+    value, room, outside = (jnp.asarray(part, jnp.int32) for part in case)
+    found = SOLVE(value, room, outside)
+    assert_matching(found, *case)
+    assert found.status == Status.CONVERGED
+    assert int(found.value) == optimum(*case)
+
+
+@pytest.mark.slow  # 10,000 instances
+@pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ten_thousand_instances_of_integers_are_solved_exactly(kind, load):
+    rng = np.random.default_rng([KINDS.index(kind), round(10 * load)])
+    solve = jax.jit(jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside)))
+    for _ in range(6):
+        cases = [instance(kind, rng, tasks=48, servers=12, load=load) for _ in range(112)]
+        found = solve(*(jnp.asarray(np.stack(part), jnp.int32) for part in zip(*cases, strict=True)))
+        assert (found.status == Status.CONVERGED).all()
+        np.testing.assert_array_equal(found.value, [optimum(*case) for case in cases])
+
+
+SOLVE = jax.jit(lambda value, room, outside: auction.solve(value, room, outside=outside))
+
+
+def test_values_that_are_not_finite_say_so_when_traced():
+    solve = jax.jit(lambda value: auction.solve(value, jnp.array([1, 1])))
+    found = solve(jnp.array([[1.0, np.nan], [0.5, 0.2]]))
+    assert found.status == Status.NON_FINITE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": np.zeros(3)}, r"value: an array \[N, S\] is needed"),
+        ({"value": np.array([[1.0, np.inf], [0.0, 1.0]])}, r"value\[0, 1\] = inf: a finite number is needed"),
+        ({"room": np.array([1])}, r"room: shape \(2,\) is needed \(one number per column of value\)"),
+        ({"room": np.array([1, -1])}, r"room\[1\] = -1: a finite number of at least 0 is needed"),
+        ({"room": np.array([1.5, 1])}, "room: whole numbers are needed"),
+        ({"room": np.array([2**31, 1])}, r"room: numbers below 2\*\*31 are needed"),
+        ({"outside": np.zeros(3)}, r"outside: shape \(2,\) is needed"),
+        ({"task_mask": np.ones(3, bool)}, r"task_mask: shape \(2,\) is needed"),
+        ({"mask": np.ones((2, 3), bool)}, r"mask: shape \(2, 2\) is needed"),
+    ],
+)
+@pytest.mark.parametrize("solve", [auction.solve, soft.solve])
+def test_bad_input_is_named(solve, change, message):
+    given = {"value": np.ones((2, 2)), "room": np.array([1, 1])} | change
+    with pytest.raises(InputError, match=message):
+        solve(given.pop("value"), given.pop("room"), **given)

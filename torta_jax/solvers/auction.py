@@ -1,0 +1,194 @@
+"""The auction: tasks bid for places on servers, from the prices of entropic transport to the optimum within epsilon.
+
+Forward rounds after Bertsekas (1988), with the rule of similar objects (Bertsekas and Castañon 1989): a bid is measured
+against the best *other server*, not another place on the same one. Tasks may stay outside, so a server with places left
+must cost nothing; reverse rounds (Bertsekas, Castañon and Tsaknakis 1993) lower its price until it does, or is full.
+
+In place of the usual phases of falling epsilon the auction starts from the dual prices of the entropic problem
+(`solvers.dual`), which are nearly those of the optimum: a handful of rounds is left. An instance that still takes long
+bids in larger steps for a while, and is then refined. With integer values and epsilon below 1 / N the result is exact.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from torta_jax.solvers import soft
+from torta_jax.solvers.matching import Assignment, Matching, assignment, matching
+
+UNDECIDED = -1
+
+PATIENCE = 64
+"""Rounds after which epsilon grows."""
+
+GROWTH = 8
+"""Factor by which epsilon grows where bidding takes long, and falls again."""
+
+
+class Auction(struct.PyTreeNode):
+    """Where the bidding stands. A task outside has the number of servers for its server."""
+
+    server: jax.Array  # [N] int32
+    bid: jax.Array  # [N] price at which a task holds its place
+    price: jax.Array  # [S] >= 0
+    epsilon: jax.Array  # []
+    since: jax.Array  # [] int32 rounds at this epsilon
+    bidding: jax.Array  # [] bool, a task is undecided
+    idle: jax.Array  # [] bool, a server with places left has a price
+    rounds: jax.Array  # [] int32
+
+
+def forward(problem: Assignment, state: Auction) -> Auction:
+    """Each undecided task bids; a server with places left takes who comes first, a full one its highest bidder.
+
+    A full server costs what its cheapest place is held at.
+    """
+    servers, high = jnp.arange(problem.room.size), problem.highest
+    net = problem.value - state.price
+    best, choice = net.max(axis=1), jnp.argmax(net, axis=1)
+    chosen = servers == choice[:, None]
+    second = jnp.maximum(jnp.where(chosen, -high, net).max(axis=1), problem.outside)
+    undecided = state.server == UNDECIDED
+    leaves = undecided & (problem.outside >= best)
+    wants = chosen & (undecided & ~leaves)[:, None]
+    bid = jnp.where(chosen, state.price, 0).sum(axis=1) + (best - second) + state.epsilon
+    holds = servers == state.server[:, None]
+    left = problem.room - holds.sum(axis=0)
+    fills = wants & (jnp.cumsum(wants, axis=0) <= left)
+    bids = jnp.where(wants & (left <= 0), bid[:, None], -high)
+    held = jnp.where(holds, state.bid[:, None], high)
+    wins = _first(bids == bids.max(axis=0)) & (bids > -high)
+    loses = _first(held == held.min(axis=0)) & wins.any(axis=0)
+    takes = (fills | wins).any(axis=1)
+    server = jnp.where(takes, choice, jnp.where(loses.any(axis=1), UNDECIDED, state.server))
+    server = jnp.where(leaves, servers.size, server).astype(jnp.int32)
+    bid = jnp.where(takes, bid, state.bid)
+    holds = servers == server[:, None]
+    lowest = jnp.where(holds, bid[:, None], high).min(axis=0)
+    dearer = (holds.sum(axis=0) >= problem.room) & (problem.room > 0) & (fills | wins).any(axis=0)
+    price = jnp.where(dearer, jnp.maximum(lowest, state.price), state.price)
+    return state.replace(server=server, bid=bid, price=price)
+
+
+def reverse(problem: Assignment, state: Auction) -> Auction:
+    """Each server with places left and a price lowers it to the second-highest claim, and offers the highest a place.
+
+    A claim is what a task would gain from a place that is free; it takes the best it is offered.
+    """
+    servers, high = jnp.arange(problem.room.size), problem.highest
+    holds = servers == state.server[:, None]
+    idle = (holds.sum(axis=0) < problem.room) & (state.price > 0)
+    profit = jnp.where(holds, problem.value - state.price, 0).sum(axis=1)
+    profit = jnp.where(state.server == servers.size, problem.outside, profit)
+    claim = jnp.where(holds, -high, problem.value - profit[:, None])
+    first = _first(claim == claim.max(axis=0))
+    second = jnp.where(first, -high, claim).max(axis=0)
+    lower = second - state.epsilon  # not compared with the highest claim, which may equal the second to the last bit
+    accepts = idle & ((lower > 0) | (claim.max(axis=0) >= state.epsilon))
+    price = jnp.where(idle, jnp.minimum(state.price, jnp.maximum(lower, 0)), state.price)
+    gain = jnp.where(first & accepts, problem.value - price, -high)
+    kept = jnp.where(holds, problem.value - price, 0).sum(axis=1)  # its own server may have become cheaper, too
+    moves = gain.max(axis=1) > jnp.where(state.server == servers.size, problem.outside, kept)
+    server = jnp.where(moves, jnp.argmax(gain, axis=1), state.server).astype(jnp.int32)
+    return state.replace(server=server, price=price)
+
+
+def solve(
+    value: jax.Array,
+    room: jax.Array,
+    *,
+    outside: jax.Array | None = None,
+    task_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    init_price: jax.Array | None = None,
+    epsilon: float = 1e-3,
+    max_rounds: int = 2000,
+) -> Matching:
+    """Match tasks to servers for the highest total value.
+
+    Args:
+        value: [N, S] of task i on server j. Integers are solved exactly, floats to N·epsilon of their range.
+        room: [S] int, tasks a server takes at most.
+        outside: [N] value of leaving a task unassigned, in the units of value; default 0.
+        task_mask: [N] bool, tasks that exist; the others stay unassigned and count for nothing.
+        mask: [N, S] bool, pairs that are allowed.
+        init_price: [S] prices of a similar problem, in place of those of entropic transport.
+        epsilon: step of a bid as a share of the range of values; integers ignore it.
+        max_rounds: budget. Tasks that are undecided when it is spent stay unassigned; the certificate still holds.
+
+    Returns:
+        `Matching`; status BUDGET_SPENT where bidding did not end.
+
+    Raises:
+        InputError: shapes that do not match; outside a trace also values that are not allowed, or integers whose range
+            times the number of tasks leaves 28 bits.
+    """
+    problem = assignment(value, room, outside, task_mask, mask)
+    dtype = problem.value.dtype
+    final = jnp.asarray(1 if problem.exact else epsilon, dtype)
+    if init_price is None:
+        price = soft.prices(problem)
+    else:
+        price = jnp.maximum(init_price, 0) * (problem.value.shape[0] + 1 if problem.exact else 1 / problem.span)
+    state = Auction(
+        server=jnp.full(problem.outside.shape, UNDECIDED, jnp.int32),
+        bid=jnp.zeros_like(problem.outside),
+        price=price.astype(dtype),
+        epsilon=final,
+        since=jnp.int32(0),
+        rounds=jnp.int32(0),
+        bidding=problem.mask.any(),
+        idle=jnp.asarray(False),
+    )
+    state = lax.while_loop(
+        lambda state: ~finished(state, final) & (state.rounds < max_rounds),
+        lambda state: advance(problem, state, final),
+        state,
+    )
+    return matching(problem, state.server, state.price, state.rounds, finished(state, final))
+
+
+def finished(state: Auction, final: jax.Array) -> jax.Array:
+    return ~state.bidding & ~state.idle & (state.epsilon <= final)
+
+
+def advance(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
+    """One round: forward while a task is undecided, then reverse; at their end with a smaller epsilon, if any."""
+    state = refine(problem, state, final)
+    forth, back = forward(problem, state), reverse(problem, state)
+    state = jax.tree.map(lambda a, b: jnp.where(state.bidding, a, b), forth, back)
+    slow = state.since > PATIENCE + state.rounds // 2
+    count = (jnp.arange(problem.room.size) == state.server[:, None]).sum(axis=0)
+    return state.replace(
+        epsilon=jnp.where(slow, state.epsilon * GROWTH, state.epsilon),
+        since=jnp.where(slow, 0, state.since + 1),
+        rounds=state.rounds + 1,
+        bidding=(state.server == UNDECIDED).any(),
+        idle=((count < problem.room) & (state.price > 0)).any(),
+    )
+
+
+def refine(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
+    """A smaller epsilon where all ends are closed; tasks that are not content with it are undecided again."""
+    due = ~state.bidding & ~state.idle
+    epsilon = jnp.maximum((state.epsilon / GROWTH).astype(state.epsilon.dtype), final)
+    net, servers = problem.value - state.price, jnp.arange(problem.room.size)
+    holds = servers == state.server[:, None]
+    own = jnp.where(holds, net, 0).sum(axis=1)
+    own = jnp.where(state.server == servers.size, problem.outside, own)
+    content = own >= jnp.maximum(net.max(axis=1), problem.outside) - epsilon
+    server = jnp.where(due & ~content, UNDECIDED, state.server)
+    return state.replace(
+        server=server,
+        bidding=(server == UNDECIDED).any(),
+        bid=jnp.where(due, jnp.where(holds, state.price, 0).sum(axis=1), state.bid),
+        epsilon=jnp.where(due, epsilon, state.epsilon),
+        since=jnp.where(due, 0, state.since),
+    )
+
+
+def _first(matrix: jax.Array) -> jax.Array:
+    """[N, S] bool, of each column the first that is true."""
+    rows = jnp.arange(matrix.shape[0])[:, None]
+    return matrix & (rows == jnp.where(matrix, rows, rows.size).min(axis=0))

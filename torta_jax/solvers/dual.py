@@ -1,0 +1,238 @@
+"""The dual of entropic transport: one price per column, found by scaling and then by damped Newton steps.
+
+With prices p and temperature e a row spreads as softmax((-cost - p) / e), so rows sum to one by construction, and only
+the columns' bounds are left to meet: the dual function is concave in p and has one variable per column.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+from jax.scipy.linalg import cho_factor, cho_solve
+
+TINY = 1e-30
+
+NOWHERE = 1e6
+"""Cost of going outside where that is not possible; a pair that is not allowed costs twice as much."""
+
+WARMEST = 0.05
+"""Temperature at which a colder problem starts; at or above it a cold start converges without annealing."""
+
+WINDOW = 10
+"""Scaling steps between two evaluations of the exponential."""
+
+RELAXATION = 1.5
+"""Power of a scaling step after the first window (over-relaxation; from a cold start it can diverge)."""
+
+FINAL_STEPS = 8
+"""Newton steps at the problem's own temperature; those before them anneal."""
+
+LENGTHS = (32.0, 8.0, 2.0, 0.5)
+"""Largest changes of a price tried along a Newton direction, in temperatures; the longest good one is taken."""
+
+LARGEST_GAP = 10.0
+"""Logarithm of what is received over what should be that counts at most."""
+
+DAMPING = 0.02
+"""Share by which a Newton step falls back on Sinkhorn's, at first."""
+
+LEAST = 1e-6
+"""Share of all mass that columns without a price are asked to take at least."""
+
+
+class Problem(struct.PyTreeNode):
+    """Rows with mass, columns with bounds; the last column is outside: it has no bound and no price."""
+
+    cost: jax.Array  # [N, C + 1]
+    mass: jax.Array  # [N] >= 0
+    bound: jax.Array  # [C] > 0
+    epsilon: jax.Array  # [] temperature, in the units of cost
+
+
+class Budget(NamedTuple):
+    """How much work is done, whatever the data."""
+
+    tight: bool  # bounds are met exactly, instead of from below
+    scaling_steps: int
+    newton_steps: int
+
+
+def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, jax.Array]:
+    """[N, C + 1] how each row spreads over the columns, and the rows' log-partition functions [N]."""
+    logits = -(problem.cost + jnp.append(price, 0.0)) / temperature
+    top = logits.max(axis=1, keepdims=True)
+    weight = jnp.exp(logits - top)
+    total = weight.sum(axis=1, keepdims=True)
+    return weight / total, (top + jnp.log(total))[:, 0]
+
+
+def received(problem: Problem, price: jax.Array) -> jax.Array:
+    """[C] mass that reaches each column."""
+    share, _ = shares(problem, price, problem.epsilon)
+    return (problem.mass[:, None] * share).sum(axis=0)[:-1]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def prices(problem: Problem, start: jax.Array, budget: Budget) -> jax.Array:
+    """[C] dual prices, at least zero.
+
+    Differentiable in `problem` by the implicit function theorem, as if converged; `start` [C] gets no gradient.
+    """
+    warm = jnp.maximum(problem.epsilon, WARMEST) if budget.newton_steps > FINAL_STEPS else problem.epsilon
+    price = scale(problem, settle(problem, start, budget), warm, budget)
+    return climb(problem, price, warm, budget)
+
+
+def settle(problem: Problem, price: jax.Array, budget: Budget) -> jax.Array:
+    """The prices, at least zero and, unless there is too much mass, one of them zero.
+
+    Where nothing goes outside the dual function rises as all prices fall together.
+    """
+    if budget.tight:
+        return price - price.min()
+    price = jnp.maximum(price, 0.0)
+    return price - jnp.where(problem.mass.sum() <= problem.bound.sum(), price.min(), 0.0)
+
+
+def lift(problem: Problem, price: jax.Array, temperature) -> jax.Array:
+    """All prices raised together until what cannot be received goes outside (nothing happens without overload).
+
+    Scaling of the two columns that are left if all priced ones are seen as one.
+    """
+    spill = problem.mass.sum() - problem.bound.sum()
+    inside = -(problem.cost[:, :-1] + price) / temperature
+    lead = jax.nn.logsumexp(inside, axis=1) + problem.cost[:, -1] / temperature
+    weight = jnp.log(jnp.maximum(problem.mass, TINY))
+    wanted = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(problem.bound.sum())
+
+    def step(_, shift):
+        outside = jax.nn.logsumexp(weight - jax.nn.softplus(lead - shift))
+        within = jax.nn.logsumexp(weight - jax.nn.softplus(shift - lead))
+        return shift + wanted - (outside - within)
+
+    shift = lax.fori_loop(0, 4, step, jnp.zeros_like(spill))
+    return jnp.where(spill > 0, jnp.maximum(price + shift * temperature, 0.0), price)
+
+
+def scale(problem: Problem, price: jax.Array, temperature, budget: Budget) -> jax.Array:
+    """Sinkhorn's scaling in windows: inside one only matrix-vector products, between two the exponential."""
+
+    def window(k, price):
+        if not budget.tight:
+            price = lift(problem, price, temperature)
+        logits = -(problem.cost + jnp.append(price, 0.0)) / temperature
+        kernel = jnp.exp(logits - logits.max(axis=1, keepdims=True))
+        inside, outside = kernel[:, :-1], kernel[:, -1]
+        highest = jnp.exp(jnp.minimum(price / temperature, 80.0))  # a factor that brings a price to zero
+        power = jnp.where(k == 0, 1.0, RELAXATION)
+
+        def step(_, factor):
+            row = problem.mass / ((inside * factor).sum(axis=1) + outside + TINY)
+            sent = factor * (inside * row[:, None]).sum(axis=0)
+            ratio = jnp.clip(problem.bound / (sent + TINY), 1e-3, 1e3)
+            factor = jnp.clip(factor * ratio**power, 1e-30, 1e30)
+            return factor if budget.tight else jnp.minimum(factor, highest)
+
+        factor = lax.fori_loop(0, WINDOW, step, jnp.ones_like(price))
+        return settle(problem, price - temperature * jnp.log(factor), budget)
+
+    return lax.fori_loop(0, -(-budget.scaling_steps // WINDOW), window, price)
+
+
+def direction(problem: Problem, price: jax.Array, temperature, damping, budget: Budget) -> jax.Array:
+    """[C] change of the prices, in temperatures: Newton's, on the logarithms of what is received over what should be.
+
+    Its first term is Sinkhorn's step, and damped it is that step alone. The columns without a price, the outside among
+    them, are seen as one that should receive what the others leave. All prices may then move together, so the largest
+    column stays and the rest moves against it.
+    """
+    share, _ = shares(problem, price, temperature)
+    sent = (problem.mass[:, None] * share).sum(axis=0)
+    free, _ = conditions(problem, price, sent[:-1], budget)
+    rest = (share * jnp.append(~free, True)).sum(axis=1)
+    share = jnp.append(share[:, :-1] * free, rest[:, None], axis=1)
+    sent = (problem.mass[:, None] * share).sum(axis=0)
+    left = jnp.maximum(problem.mass.sum() - (problem.bound * free).sum(), LEAST * problem.mass.sum())
+    there = jnp.append(free, not budget.tight)
+    moves = there & (jnp.arange(sent.size) != jnp.argmax(jnp.where(there, sent, -1.0)))
+    gap = jnp.log((sent + TINY) / jnp.append(problem.bound, left))
+    root = jnp.sqrt(sent + TINY)
+    right = root * jnp.clip(gap, -LARGEST_GAP, LARGEST_GAP)
+    change = solve_curvature(problem, share, root, moves, 1 - damping, right) / root
+    return (change - (0.0 if budget.tight else change[-1]))[:-1] * free
+
+
+def dual_value(problem: Problem, price: jax.Array, temperature) -> jax.Array:
+    """[] dual function, over the temperature."""
+    _, log_total = shares(problem, price, temperature)
+    return -(problem.mass * log_total).sum() - (problem.bound * price).sum() / temperature
+
+
+def newton(problem: Problem, price: jax.Array, temperature, damping, budget: Budget) -> tuple[jax.Array, jax.Array]:
+    """The prices after one step, the longest that does not lose against others; and the damping of the next."""
+    change = direction(problem, price, temperature, damping, budget)
+    longest = jnp.maximum(jnp.abs(change).max(), TINY)
+    scales = jnp.append(jnp.minimum(jnp.array(LENGTHS) / longest, 1.0), 0.0)
+    tried = jax.vmap(lambda scale: settle(problem, price + scale * temperature * change, budget))(scales)
+    values = jax.vmap(lambda price: dual_value(problem, price, temperature))(tried)
+    good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * jnp.abs(values[-1])
+    best = jnp.argmax(good)
+    damping = jnp.where(best == len(LENGTHS), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
+    return tried[best], damping
+
+
+def conditions(problem: Problem, price: jax.Array, sent: jax.Array, budget: Budget) -> tuple[jax.Array, jax.Array]:
+    """[C] bool, columns whose price is to be moved, and the largest violated optimality condition."""
+    if budget.tight:
+        return jnp.ones_like(price, bool), jnp.abs(sent - problem.bound).max()
+    free = (price > 0) | (sent > problem.bound)
+    return free, jnp.where(price > 0, jnp.abs(sent - problem.bound), jnp.maximum(sent - problem.bound, 0.0)).max()
+
+
+def solve_curvature(problem: Problem, share, root, free, weight, right) -> jax.Array:
+    """[C] solution x of (I - weight·MᵀM) x = right on the free columns, zero elsewhere.
+
+    M [N, C] is sqrt(mass)·share / sqrt(received): the dual's curvature with unit diagonal, an M-matrix whose
+    eigenvalues lie between 1 - weight and 1.
+    """
+    scaled = jnp.sqrt(problem.mass)[:, None] * share / root * free
+    curvature = jnp.eye(free.shape[0], dtype=share.dtype) * (1 + 10 * jnp.finfo(share.dtype).eps)
+    curvature = curvature - weight * jnp.dot(scaled.T, scaled, precision="highest")
+    return cho_solve(cho_factor(curvature, lower=True), jnp.where(free, right, 0.0))
+
+
+def climb(problem: Problem, price: jax.Array, warm, budget: Budget) -> jax.Array:
+    """Newton steps, at temperatures that fall from `warm` to the problem's own, and the last ones there."""
+    falling = max(budget.newton_steps - FINAL_STEPS, 0)
+    ratio = (problem.epsilon / warm) ** (1 / max(falling, 1))
+
+    def step(k, carry):
+        price, damping = carry
+        temperature = jnp.where(k < falling, warm * ratio ** (k + 1.0), problem.epsilon)
+        return newton(problem, price, temperature, damping, budget)
+
+    return lax.fori_loop(0, budget.newton_steps, step, (price, jnp.full((), DAMPING, price.dtype)))[0]
+
+
+def _forward(problem, start, budget):
+    price = prices(problem, start, budget)
+    return price, (problem, price)
+
+
+def _backward(budget, saved, price_bar):
+    problem, price = saved
+    share, _ = shares(problem, price, problem.epsilon)
+    share = share[:, :-1]
+    sent = (problem.mass[:, None] * share).sum(axis=0)
+    free = jnp.arange(price.size) != jnp.argmax(sent) if budget.tight else price > 0
+    root = jnp.sqrt(sent + TINY)
+    pressure = solve_curvature(problem, share, root, free, 1.0, price_bar / root) / root
+    _, pull = jax.vjp(lambda it: received(it, price) - it.bound, problem)
+    (problem_bar,) = pull(problem.epsilon * pressure)
+    return problem_bar, jnp.zeros_like(price)
+
+
+prices.defvjp(_forward, _backward)

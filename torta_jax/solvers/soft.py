@@ -1,0 +1,84 @@
+"""Soft prices and a regret greedy: a matching in a fixed number of steps, near the best, with no stragglers.
+
+The dual prices of entropic transport from tasks to servers (`solvers.dual`) say what a place on each server is worth.
+Tasks then choose in the order of their regret, what they would lose by their second choice.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from torta_jax.solvers import dual
+from torta_jax.solvers.matching import UNMATCHED, Assignment, Matching, assignment, matching
+
+TEMPERATURE = 3e-3
+"""Of the entropy, as a share of the range of values."""
+
+SCALING_STEPS = 20
+NEWTON_STEPS = 16
+
+
+def prices(problem: Assignment, temperature: float = TEMPERATURE) -> jax.Array:
+    """[S] prices of the entropic problem, in the units of `problem`.
+
+    Differentiable in its values and room, where these are floats.
+    """
+    unit = jnp.maximum(problem.unit, 1).astype(float)
+    worth = jnp.append(problem.value, problem.outside[:, None], axis=1) / unit
+    transport = dual.Problem(
+        cost=jnp.where(worth < 0, 2 * dual.NOWHERE, 1 - worth),
+        mass=problem.mask.astype(worth.dtype),
+        bound=jnp.where(problem.room > 0, problem.room, dual.TINY).astype(worth.dtype),
+        epsilon=jnp.asarray(temperature, worth.dtype),
+    )
+    budget = dual.Budget(tight=False, scaling_steps=SCALING_STEPS, newton_steps=NEWTON_STEPS)
+    price = jnp.asarray(dual.prices(transport, jnp.zeros_like(transport.bound), budget)) * unit
+    return jnp.round(price).astype(problem.value.dtype) if problem.exact else price
+
+
+def solve(
+    value: jax.Array,
+    room: jax.Array,
+    *,
+    outside: jax.Array | None = None,
+    task_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    temperature: float = TEMPERATURE,
+) -> Matching:
+    """Match tasks to servers for a high total value; arguments, result and errors as in `auction.solve`.
+
+    Args:
+        temperature: of the entropy, as a share of the range of values.
+
+    Returns:
+        `Matching`; its status is CONVERGED whatever the gap, which `dual_value` bounds.
+    """
+    problem = assignment(value, room, outside, task_mask, mask)
+    price = prices(problem, temperature)
+    server = greedy(problem, price)
+    return matching(problem, server, price, problem.mask.size, finished=True)
+
+
+def greedy(problem: Assignment, price: jax.Array) -> jax.Array:
+    """[N] int32: the tasks choose one after the other, those first that would lose most by their second choice.
+
+    Who stays out chooses once more among the places that are left, which then cost nothing.
+    """
+    net = problem.value - price
+    best_two = lax.top_k(jnp.append(net, problem.outside[:, None], axis=1), 2)[0]
+    order = jnp.argsort(best_two[:, 1] - best_two[:, 0])
+
+    def choose(net, carry):
+        def step(k, carry):
+            left, server = carry
+            task = order[k]
+            row = jnp.where(left > 0, net[task], -problem.highest)
+            best = jnp.argmax(row)
+            takes = (row[best] > problem.outside[task]) & problem.mask[task] & (server[task] == UNMATCHED)
+            left = left - (takes & (jnp.arange(left.size) == best))
+            return left, server.at[task].set(jnp.where(takes, best, server[task]).astype(jnp.int32))
+
+        return lax.fori_loop(0, order.size, step, carry)
+
+    nobody = problem.room, jnp.full(order.shape, UNMATCHED, jnp.int32)
+    return choose(problem.value, choose(net, nobody))[1]
