@@ -60,13 +60,19 @@ def assert_matching(found, value, room, outside):
     assert float(found.dual_value) >= optimum(value, room, outside) - 1e-5 * abs(value).sum()
 
 
+def solved(kind, load, number):
+    """24 instances, and their matchings in one batch, with values as `number`."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    cases = [instance(kind, rng, load=load) for _ in range(24)]
+    value, room, outside = (np.stack(part) for part in zip(*cases, strict=True))
+    solve = jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside))
+    return cases, jax.jit(solve)(jnp.asarray(value, number), jnp.asarray(room), jnp.asarray(outside, number))
+
+
 @pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_integers_are_solved_exactly_and_the_certificate_proves_it(kind, load):
-    rng = np.random.default_rng(KINDS.index(kind))
-    solve = jax.jit(jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside)))
-    cases = [instance(kind, rng, load=load) for _ in range(24)]
-    found = solve(*(jnp.asarray(np.stack(part), jnp.int32) for part in zip(*cases, strict=True)))
+    cases, found = solved(kind, load, int)
     for i, case in enumerate(cases):
         one = jax.tree.map(lambda x, i=i: x[i], found)
         assert_matching(one, *case)
@@ -76,12 +82,8 @@ def test_integers_are_solved_exactly_and_the_certificate_proves_it(kind, load):
 
 @pytest.mark.parametrize("load", [0.7, 1.0, 1.5])
 @pytest.mark.parametrize("kind", KINDS)
-def test_floats_are_solved_to_a_two_thousandth_of_their_range(kind, load):
-    rng = np.random.default_rng(KINDS.index(kind))
-    solve = jax.jit(jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside)))
-    cases = [instance(kind, rng, load=load) for _ in range(24)]
-    parts = zip(*cases, strict=True)
-    found = solve(*(jnp.asarray(np.stack(part), kind) for part, kind in zip(parts, (float, int, float), strict=True)))
+def test_floats_are_solved_to_epsilon_of_their_range_per_task(kind, load):
+    cases, found = solved(kind, load, float)
     for i, case in enumerate(cases):
         one = jax.tree.map(lambda x, i=i: x[i], found)
         assert_matching(one, *case)

@@ -177,7 +177,9 @@ def newton(problem: Problem, price: jax.Array, temperature, damping, budget: Bud
     longest = jnp.maximum(jnp.abs(change).max(), TINY)
     scales = [*(jnp.minimum(length / longest, 1.0) for length in LENGTHS), 0.0]
     tried = [settle(problem, price + scale * temperature * change, budget) for scale in scales]
-    values = jnp.stack([dual_value(problem, each, temperature) for each in tried])  # much faster than under `vmap`
+    values = jnp.stack(
+        [dual_value(problem, each, temperature) for each in tried]
+    )  # one by one: `vmap` would not fuse them
     good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * jnp.abs(values[-1])
     best = jnp.argmax(good)
     damping = jnp.where(best == len(LENGTHS), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))

@@ -19,10 +19,7 @@ NEWTON_STEPS = 16
 
 
 def prices(problem: Assignment, temperature: float = TEMPERATURE) -> jax.Array:
-    """[S] prices of the entropic problem, in the units of `problem`.
-
-    Differentiable in its values and room, where these are floats.
-    """
+    """[S] prices of the entropic problem, in the units of `problem`."""
     unit = jnp.maximum(problem.unit, 1).astype(float)
     worth = jnp.append(problem.value, problem.outside[:, None], axis=1) / unit
     transport = dual.Problem(
