@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from torta_jax.sim.env import Env, EnvParams, Objective
     from torta_jax.sim.simulate import simulate
     from torta_jax.sim.state import Physics
-    from torta_jax.solvers import auction, sinkhorn, soft
+    from torta_jax.solvers import auction, rounding, sinkhorn, soft
     from torta_jax.types import KINDS, Cluster, Drop, Phase, Scenario, Status, Tasks
 
 _MODULES = {name: f"torta_jax.{name}" for name in ("cluster", "schedulers", "workload")}
-_MODULES |= {name: f"torta_jax.solvers.{name}" for name in ("auction", "sinkhorn", "soft")}
+_MODULES |= {name: f"torta_jax.solvers.{name}" for name in ("auction", "rounding", "sinkhorn", "soft")}
 _HOME = {
     "InputError": "errors",
     "Env": "sim.env",
@@ -48,6 +48,7 @@ __all__ = [
     "Tasks",
     "auction",
     "cluster",
+    "rounding",
     "schedulers",
     "simulate",
     "sinkhorn",

@@ -211,6 +211,10 @@ def test_values_that_are_not_finite_say_so_when_traced():
         ({"room": np.array([1, -1])}, r"room\[1\] = -1: a finite number of at least 0 is needed"),
         ({"room": np.array([1.5, 1])}, "room: whole numbers are needed"),
         ({"room": np.array([2**31, 1])}, r"room: numbers below 2\*\*31 are needed"),
+        (
+            {"value": np.array([[0, 2**30], [0, 1]])},
+            "integers .* that differ by at most 89478485 are needed for 2 tasks",
+        ),
         ({"outside": np.zeros(3)}, r"outside: shape \(2,\) is needed"),
         ({"task_mask": np.ones(3, bool)}, r"task_mask: shape \(2,\) is needed"),
         ({"mask": np.ones((2, 3), bool)}, r"mask: shape \(2, 2\) is needed"),

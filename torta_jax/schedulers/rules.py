@@ -44,7 +44,7 @@ class Outlook(struct.PyTreeNode):
 
     level: jax.Array  # [R]
     trend: jax.Array  # [R]
-    potential: jax.Array  # [R] dual of the last capacitated plan, where the next one starts
+    price: jax.Array  # [R] of capacity in the last capacitated plan, where the next one starts
 
 
 class Rules(struct.PyTreeNode):
@@ -66,8 +66,8 @@ class Rules(struct.PyTreeNode):
     def route(self, state: Outlook, observation: Observation) -> tuple[Outlook, jax.Array]:
         """Update the forecast and make the routing matrix [R, R]."""
         state = self.look_ahead(state, observation)
-        fresh, potential = self.transport_matrix(state, observation)
-        state = state.replace(potential=potential)
+        fresh, price = self.transport_matrix(state, observation)
+        state = state.replace(price=price)
         smoothing = jnp.where(observation.slot > 0, self.transport.smoothing, 0.0)
         return state, (fresh + smoothing * observation.matrix) / (1 + smoothing)
 
@@ -94,19 +94,19 @@ class Rules(struct.PyTreeNode):
         return jnp.maximum(state.level + jnp.maximum(self.forecast.horizon * state.trend, 0.0), 0.0)
 
     def transport_matrix(self, state: Outlook, observation: Observation) -> tuple[jax.Array, jax.Array]:
-        """The plan asked for [R, R], and its potential [R]; `switch` runs one where the policy is not batched."""
+        """The plan asked for [R, R], and its prices [R]; `switch` runs one where the policy is not batched."""
         demand, cost, capacity = self.expected(state), self.cost(observation), observation.capacity()
         epsilon = self.transport.epsilon
 
         def capacitated():
             bound = capacity * self.transport.utilisation
-            plan = sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, init=state.potential)
-            return plan.routing, plan.potential
+            plan = sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, init=state.price)
+            return plan.routing, plan.price
 
         plans = (
-            lambda: (jnp.eye(demand.shape[0], dtype=cost.dtype), state.potential),
-            lambda: (jnp.full_like(cost, 1 / demand.shape[0]), state.potential),
-            lambda: (sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon).routing, state.potential),
+            lambda: (jnp.eye(demand.shape[0], dtype=cost.dtype), state.price),
+            lambda: (jnp.full_like(cost, 1 / demand.shape[0]), state.price),
+            lambda: (sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon, backend="ott").routing, state.price),
             capacitated,
         )
         return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
+from jax.typing import ArrayLike
 
-from torta_jax.solvers import soft
+from torta_jax.solvers import checks, soft
 from torta_jax.solvers.matching import Assignment, Matching, assignment, matching
 
 UNDECIDED = -1
@@ -95,13 +96,13 @@ def reverse(problem: Assignment, state: Auction) -> Auction:
 
 
 def solve(
-    value: jax.Array,
-    room: jax.Array,
+    value: ArrayLike,
+    room: ArrayLike,
     *,
-    outside: jax.Array | None = None,
-    task_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
-    init_price: jax.Array | None = None,
+    outside: ArrayLike | None = None,
+    task_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    init_price: ArrayLike | None = None,
     epsilon: float = 1e-3,
     max_rounds: int = 2000,
 ) -> Matching:
@@ -124,6 +125,12 @@ def solve(
         InputError: shapes that do not match; outside a trace also values that are not allowed, or integers whose range
             times the number of tasks leaves 28 bits.
     """
+    checks.assignment(value, room, outside, task_mask, mask, init_price)
+    return _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_rounds)
+
+
+@jax.jit
+def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_rounds) -> Matching:
     problem = assignment(value, room, outside, task_mask, mask)
     dtype = problem.value.dtype
     final = jnp.asarray(1 if problem.exact else epsilon, dtype)

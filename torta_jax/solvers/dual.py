@@ -16,7 +16,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 TINY = 1e-30
 
 NOWHERE = 1e6
-"""Cost of going outside where that is not possible; a pair that is not allowed costs twice as much."""
+"""Cost of going outside where that is not possible; a column that nothing may reach costs more."""
 
 WARMEST = 0.05
 """Temperature at which a colder problem starts; at or above it a cold start converges without annealing."""
@@ -171,16 +171,22 @@ def dual_value(problem: Problem, price: jax.Array, temperature) -> jax.Array:
     return -(problem.mass * log_total).sum() - (problem.bound * price).sum() / temperature
 
 
+def linear_value(problem: Problem, price: jax.Array) -> jax.Array:
+    """[] dual function of the problem without entropy: at any prices a lower bound of its least cost."""
+    cheapest = (problem.cost + jnp.append(price, 0.0)).min(axis=1)
+    return (problem.mass * cheapest).sum() - (problem.bound * price).sum()
+
+
 def newton(problem: Problem, price: jax.Array, temperature, damping, budget: Budget) -> tuple[jax.Array, jax.Array]:
     """The prices after one step, the longest that does not lose against others; and the damping of the next."""
     change = direction(problem, price, temperature, damping, budget)
     longest = jnp.maximum(jnp.abs(change).max(), TINY)
     scales = [*(jnp.minimum(length / longest, 1.0) for length in LENGTHS), 0.0]
     tried = [settle(problem, price + scale * temperature * change, budget) for scale in scales]
-    values = jnp.stack(
-        [dual_value(problem, each, temperature) for each in tried]
-    )  # one by one: `vmap` would not fuse them
-    good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * jnp.abs(values[-1])
+    # One by one: `vmap` would not fuse them.
+    values = jnp.stack([dual_value(problem, each, temperature) for each in tried])
+    size = problem.mass.sum() + (problem.bound * price).sum() / temperature + jnp.abs(values[-1])
+    good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * size
     best = jnp.argmax(good)
     damping = jnp.where(best == len(LENGTHS), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
     return jnp.stack(tried)[best], damping
@@ -201,7 +207,7 @@ def solve_curvature(problem: Problem, share, root, free, weight, right) -> jax.A
     eigenvalues lie between 1 - weight and 1.
     """
     scaled = jnp.sqrt(problem.mass)[:, None] * share / root * free
-    curvature = jnp.eye(free.shape[0], dtype=share.dtype) * (1 + 10 * jnp.finfo(share.dtype).eps)
+    curvature = jnp.eye(free.shape[0], dtype=share.dtype) * (1 + 10 * free.size * jnp.finfo(share.dtype).eps)
     curvature = curvature - weight * jnp.dot(scaled.T, scaled, precision="highest")
     return cho_solve(cho_factor(curvature, lower=True), jnp.where(free, right, 0.0))
 
@@ -230,6 +236,7 @@ def _backward(budget, saved, price_bar):
     share = share[:, :-1]
     sent = (problem.mass[:, None] * share).sum(axis=0)
     free = jnp.arange(price.size) != jnp.argmax(sent) if budget.tight else price > 0
+    free = free & (problem.bound > TINY)  # a column that takes nothing has no price to speak of
     root = jnp.sqrt(sent + TINY)
     pressure = solve_curvature(problem, share, root, free, 1.0, price_bar / root) / root
     _, pull = jax.vjp(lambda it: received(it, price) - it.bound, problem)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from torta_jax.solvers import checks
 from torta_jax.types import Status
 
 UNMATCHED = -1
@@ -56,12 +55,7 @@ class Assignment(struct.PyTreeNode):
 
 
 def assignment(value, room, outside=None, task_mask=None, mask=None) -> Assignment:
-    """The problem in units of its own.
-
-    Raises:
-        InputError: shapes that do not match; outside a trace also values that are not allowed.
-    """
-    checks.assignment(value, room, outside, task_mask, mask)
+    """The problem in units of its own."""
     value, room = jnp.asarray(value), jnp.asarray(room)
     tasks = value.shape[0]
     here = jnp.ones((tasks, 1), bool) if task_mask is None else jnp.asarray(task_mask, bool)[:, None]

@@ -1,143 +1,227 @@
-"""Entropic optimal transport between regions: fixed budget, certificates, shadow prices of capacity.
+"""Entropic optimal transport: fixed budget, certificates, shadow prices of capacity, gradients.
 
 `capacitated` treats capacity as an upper bound, which is what lets prices steer; `balanced` is the paper's Eq 2, in
 which every region gets its share of capacity and prices cannot act (docs/decisions.md).
 """
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from ott.geometry.geometry import Geometry
-from ott.problems.linear.linear_problem import LinearProblem
-from ott.solvers.linear.sinkhorn import Sinkhorn
+from jax.typing import ArrayLike
 
+from torta_jax.errors import require, unknown
+from torta_jax.solvers import checks, dual
 from torta_jax.types import Status
 
-TINY = 1e-9
-"""Mass that stands for none: keeps logarithms finite where a region has no demand or no capacity."""
+BACKENDS = ("own", "ott")
 
-PLAIN_ITERS = 10
-"""Iterations before over-relaxation, which can diverge from a cold start."""
+SCALING_ITERS = 40
+
+NEWTON_ITERS = {"balanced": 4, "capacitated": 8}
+"""Newton steps where the temperature needs no annealing; which bounds are met takes a few to find out."""
+
+ANNEALING = 7.5
+"""Newton steps for each factor of e by which the temperature is below `dual.WARMEST`."""
+
+OTT_ITERS = 100
+
+FLOOR = 1e-9
+"""Mass that stands for none in ott-jax, whose gradients do not bear a zero."""
 
 
 class TransportPlan(struct.PyTreeNode):
-    """A plan and its certificate."""
+    """A plan and its certificate: no plan that keeps to the capacities costs less than `lower_bound`."""
 
-    routing: jax.Array  # [R, R] row-stochastic share of each origin's tasks per destination
-    plan: jax.Array  # [R, R] mass sent, in the units of demand
-    buffered: jax.Array  # [R] mass that no capacity was found for
-    price: jax.Array  # [R] shadow price of capacity, in the units of cost, >= 0
-    potential: jax.Array  # [R] dual of the columns, for a warm start
+    routing: jax.Array  # [N, C] share of each row's mass per column; rows sum to one, or to zero if all is forbidden
+    plan: jax.Array  # [N, C] mass sent, in the units of demand
+    buffered: jax.Array  # [N] mass that no capacity was found for
+    price: jax.Array  # [C] shadow price of capacity, in the units of cost, >= 0; a start for a similar problem
+    value: jax.Array  # [] cost of the plan, buffered mass included
+    objective: jax.Array  # [] value - epsilon·entropy at the optimum; its gradient costs next to nothing
+    lower_bound: jax.Array  # [] of the value of any plan without entropy
     marginal_error: jax.Array  # [] largest violated optimality condition, as a share of all demand
     capacity_violation: jax.Array  # [] largest excess over a capacity, as a share of all demand
     status: jax.Array  # [] types.Status
 
 
+class Scaled(struct.PyTreeNode):
+    """A transport problem in units of its own: total mass one, mean cost one, least cost of every row zero."""
+
+    problem: dual.Problem
+    mask: jax.Array  # [N, C] bool, pairs that are allowed
+    cost: jax.Array  # [N, C + 1] in the caller's units; zero where nothing can go, the last column outside
+    least: jax.Array  # [N] what was taken off every row, in mean costs
+    total: jax.Array  # [] the caller's units of mass
+    unit: jax.Array  # [] mean cost
+
+
 def capacitated(
-    cost: jax.Array,
-    demand: jax.Array,
-    capacity: jax.Array,
+    cost: ArrayLike,
+    demand: ArrayLike,
+    capacity: ArrayLike,
     *,
-    epsilon: float = 0.05,
-    num_iters: int = 60,
-    relaxation: float = 1.5,
-    buffer_cost: float = 10.0,
-    init: jax.Array | None = None,
+    mask: ArrayLike | None = None,
+    epsilon: ArrayLike = 0.05,
+    buffer_cost: ArrayLike = 10.0,
+    init: ArrayLike | None = None,
+    scaling_iters: int = SCALING_ITERS,
+    newton_iters: int | None = None,
     tolerance: float = 1e-3,
 ) -> TransportPlan:
     """Minimise <cost, P> - epsilon·entropy(P) subject to P·1 = demand, Pᵀ·1 <= capacity.
 
-    The column dual alone is iterated: rows are a softmax, so they sum to one by construction, also where there is no
-    demand. Over-relaxed coordinate ascent, projected on g <= 0 since capacity is an upper bound.
+    Solved in the prices of capacity alone (`solvers.dual`): rows are a softmax, so they sum to one by construction,
+    also where there is no demand.
 
     Args:
-        cost: [R, R] finite.
-        demand: [R] >= 0.
-        capacity: [R] >= 0, in the units of demand.
-        epsilon: entropy weight as a share of the mean cost.
-        num_iters: fixed budget, so that one slow instance does not hold a batch.
-        relaxation: step length, 1 is plain Sinkhorn.
-        buffer_cost: cost, in mean costs, of demand that finds no capacity.
-        init: [R] `potential` of a similar problem.
+        cost: [N, C].
+        demand: [N] >= 0.
+        capacity: [C] >= 0, in the units of demand.
+        mask: [N, C] bool, pairs that are allowed; forbidden ones may have any cost. Regions that are padding have a
+            row and a column of False.
+        epsilon: entropy weight as a share of the mean cost of pairs that `mask` allows.
+        buffer_cost: what it costs to leave demand in the buffer, in mean costs above the dearest pair.
+        init: [C] `price` of a similar problem.
+        scaling_iters, newton_iters: fixed budget, so that one slow instance does not hold a batch. By default Newton
+            steps follow from epsilon: 8 from 0.05 on (`balanced`: 4) and if it is traced, 21 at 0.01, 30 at 0.003.
+            Where forbidden pairs keep demand from capacity that is there it may take twice as many.
         tolerance: marginal error below which the status is CONVERGED.
 
     Returns:
-        `TransportPlan`; with overload the excess is `buffered` and the status INFEASIBLE.
+        `TransportPlan`, differentiable in cost, demand and capacity as if converged. Where demand finds no capacity
+        it is `buffered`, and the status INFEASIBLE.
+
+    Raises:
+        InputError: shapes that do not match; outside a trace also values that are not allowed.
     """
-    total = jnp.maximum(demand.sum(), TINY)
-    mass, bound = demand / total, jnp.maximum(capacity / total, TINY)
-    scale = jnp.maximum(jnp.abs(cost).mean(), TINY)
-    logits = -cost / (scale * epsilon)
-    logits = jnp.concatenate([logits, jnp.full_like(logits[:, :1], -buffer_cost / epsilon)], axis=1)
-
-    def shares(g):
-        return jax.nn.softmax(logits + jnp.append(g, 0.0), axis=1)
-
-    spill = mass.sum() - bound.sum()  # with overload the buffer is a column with a share of its own
-
-    def update(k, g):
-        step = jnp.where(k < PLAIN_ITERS, 1.0, relaxation)
-        received = (mass[:, None] * shares(g)).sum(axis=0)
-        rise = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(received[-1] + TINY)
-        change = jnp.log(bound) - jnp.log(received[:-1] + TINY) - jnp.where(spill > 0, rise, 0.0)
-        return jnp.minimum(g + step * change, 0.0)
-
-    potential = lax.fori_loop(0, num_iters, update, jnp.zeros_like(bound) if init is None else init)
-    share = shares(potential)
-    sent = (mass[:, None] * share[:, :-1]).sum(axis=0)
-    excess = jnp.maximum(sent - bound, 0.0).max()
-    slack = jnp.where(potential < -TINY, jnp.abs(sent - bound), jnp.maximum(sent - bound, 0.0))
-    routed = share[:, :-1] / jnp.maximum(share[:, :-1].sum(axis=1, keepdims=True), TINY)
-    return TransportPlan(
-        routing=routed,
-        plan=demand[:, None] * share[:, :-1],
-        buffered=demand * share[:, -1],
-        price=-potential * epsilon * scale,
-        potential=potential,
-        marginal_error=slack.max(),
-        capacity_violation=excess,
-        status=_status(slack.max(), tolerance, share, overload=mass.sum() > bound.sum() * (1 + tolerance)),
-    )
+    checks.transport(cost, demand, capacity, mask, init)
+    budget = _budget("capacitated", epsilon, scaling_iters, newton_iters)
+    return _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, budget)
 
 
 def balanced(
-    cost: jax.Array,
-    demand: jax.Array,
-    capacity: jax.Array,
+    cost: ArrayLike,
+    demand: ArrayLike,
+    capacity: ArrayLike,
     *,
-    epsilon: float = 0.05,
-    num_iters: int = 100,
+    mask: ArrayLike | None = None,
+    epsilon: ArrayLike = 0.05,
+    init: ArrayLike | None = None,
+    scaling_iters: int = SCALING_ITERS,
+    newton_iters: int | None = None,
     tolerance: float = 1e-3,
+    backend: str = "own",
 ) -> TransportPlan:
-    """Eq 2: both marginals fixed and normalised to one, by ott-jax, with a fixed number of iterations.
+    """Eq 2: every column receives its share of capacity, however much there is.
 
-    Arguments and result as in `capacitated`; `plan` is scaled to the demand, `price` is that of the column marginal
-    (its zero is arbitrary; here the cheapest region has zero).
+    Arguments, result and errors as in `capacitated`, with capacity scaled to the demand; the cheapest region's price
+    is zero, and nothing is buffered.
+
+    Args:
+        backend: "own", or "ott" for ott-jax with a fixed number of iterations (no mask, no start).
     """
-    total = jnp.maximum(demand.sum(), TINY)
-    rows = jnp.maximum(demand / total, TINY)
-    columns = jnp.maximum(capacity / jnp.maximum(capacity.sum(), TINY), TINY)
-    rows, columns = rows / rows.sum(), columns / columns.sum()
-    scale = jnp.maximum(jnp.abs(cost).mean(), TINY)
-    solver = Sinkhorn(min_iterations=num_iters, max_iterations=num_iters, inner_iterations=num_iters)
-    solution = solver(LinearProblem(Geometry(cost / scale, epsilon=epsilon), rows, columns))
-    matrix = solution.matrix
-    error = jnp.abs(matrix.sum(axis=0) - columns).max()
-    potential = -solution.g / epsilon
+    checks.transport(cost, demand, capacity, mask, init)
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    require(backend == "own" or (mask is None and init is None), "backend 'ott' takes no mask and no init")
+    capacity = jnp.asarray(capacity)
+    shares = capacity / jnp.where(capacity.sum() > 0, capacity.sum(), 1.0) * jnp.asarray(demand).sum()
+    budget = _budget("balanced", epsilon, scaling_iters, newton_iters)
+    return _solve(cost, demand, shares, mask, epsilon, dual.NOWHERE, init, tolerance, budget, backend)
+
+
+@partial(jax.jit, static_argnames=("budget", "backend"))
+def _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, budget, backend="own") -> TransportPlan:
+    scaled = _scaled(cost, demand, capacity, mask, epsilon, buffer_cost)
+    if backend == "ott":
+        price = _prices_by_ott(scaled)
+    else:
+        start = jnp.zeros_like(scaled.problem.bound) if init is None else init / scaled.unit
+        price = jnp.asarray(dual.prices(scaled.problem, start, budget))
+    if budget.tight:
+        there = capacity > 0
+        price = jnp.where(there, price - jnp.where(there, price, jnp.where(there.any(), jnp.inf, 0.0)).min(), 0.0)
+    return _result(scaled, price, budget, tolerance)
+
+
+def _budget(mode: str, epsilon, scaling_iters: int, newton_iters: int | None) -> dual.Budget:
+    colder = math.log(max(dual.WARMEST / max(float(epsilon), 1e-9), 1.0)) if checks.known(epsilon) else 0.0
+    enough = dual.FINAL_STEPS + math.ceil(ANNEALING * colder) if colder else NEWTON_ITERS[mode]
+    return dual.Budget(mode == "balanced", scaling_iters, enough if newton_iters is None else newton_iters)
+
+
+def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
+    cost, demand, capacity = (jnp.asarray(x) for x in (cost, demand, capacity))
+    mask = jnp.ones(cost.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    cost = jnp.where(mask, cost, 0.0)
+    total = jnp.where(demand.sum() > 0, demand.sum(), 1.0)
+    unit = jnp.abs(cost).sum() / jnp.maximum(mask.sum(), 1)
+    unit = jnp.where(unit > 0, unit, 1.0)
+    dearest = jnp.where(mask, cost, cost.min()).max()
+    outside = jnp.full_like(cost[:, :1], 1.0) * (dearest + buffer_cost * unit)
+    every = jnp.append(cost, outside, axis=1)
+    there = jnp.append(mask & (capacity > 0), jnp.ones_like(mask[:, :1]), axis=1)
+    nowhere = dual.NOWHERE * jnp.where(jnp.append(mask, mask[:, :1], axis=1), 1.5, 2.0)
+    least = lax.stop_gradient(jnp.where(there, every, jnp.inf).min(axis=1) / unit)
+    problem = dual.Problem(
+        cost=jnp.where(there, every / unit - least[:, None], nowhere),
+        mass=demand / total,
+        bound=jnp.where(capacity > 0, capacity / total, dual.TINY),
+        epsilon=jnp.asarray(epsilon, cost.dtype),
+    )
+    return Scaled(problem, mask, jnp.where(there, every, 0.0), least, total, unit)
+
+
+def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) -> TransportPlan:
+    problem, total, unit = scaled.problem, scaled.total, scaled.unit
+    share, _ = dual.shares(problem, price, problem.epsilon)
+    sent = (problem.mass[:, None] * share).sum(axis=0)[:-1]
+    at_optimum = dual.dual_value(problem, lax.stop_gradient(price), problem.epsilon) * problem.epsilon
+    taken_off = (problem.mass * scaled.least).sum()
+    bound = dual.linear_value(problem, price)
+    _, error = dual.conditions(problem, price, sent, budget)
+    mass = problem.mass[:, None] * share
     return TransportPlan(
-        routing=matrix / jnp.maximum(matrix.sum(axis=1, keepdims=True), TINY),
-        plan=matrix * total,
-        buffered=jnp.zeros_like(rows),
-        price=(potential - potential.min()) * epsilon * scale,
-        potential=potential,
+        routing=_routing(scaled, price),
+        plan=total * mass[:, :-1],
+        buffered=total * mass[:, -1],
+        price=price * unit,
+        value=total * (mass * scaled.cost).sum(),
+        objective=(at_optimum + taken_off) * unit * total,
+        lower_bound=(bound + taken_off) * unit * total,
         marginal_error=error,
-        capacity_violation=jnp.maximum(matrix.sum(axis=0) - columns, 0.0).max(),
-        status=_status(error, tolerance, matrix, overload=jnp.asarray(False)),
+        capacity_violation=jnp.maximum(sent - problem.bound, 0.0).max(),
+        status=_status(error, mass, tolerance),
     )
 
 
-def _status(error, tolerance, plan, overload) -> jax.Array:
+def _routing(scaled: Scaled, price: jax.Array) -> jax.Array:
+    """[N, C] where a row's mass goes if it goes anywhere: at these prices, whatever the chance to stay in the buffer.
+
+    Where no column that is allowed has capacity, it is spread over those all the same.
+    """
+    logits = -(scaled.problem.cost[:, :-1] + price) / scaled.problem.epsilon
+    return jax.nn.softmax(logits, axis=1) * scaled.mask.any(axis=1, keepdims=True)
+
+
+def _status(error, mass, tolerance) -> jax.Array:
     status = jnp.where(error <= tolerance, Status.CONVERGED, Status.BUDGET_SPENT)
-    status = jnp.where(overload, Status.INFEASIBLE, status)
-    return jnp.where(jnp.isfinite(plan).all(), status, Status.NON_FINITE).astype(jnp.int32)
+    status = jnp.where(mass[:, -1].sum() > tolerance, Status.INFEASIBLE, status)
+    return jnp.where(jnp.isfinite(mass).all(), status, Status.NON_FINITE).astype(jnp.int32)
+
+
+def _prices_by_ott(scaled: Scaled) -> jax.Array:
+    """[C] in mean costs. Its matrix is not used: rows spread by these prices sum to one exactly."""
+    from ott.geometry.geometry import Geometry
+    from ott.problems.linear.linear_problem import LinearProblem
+    from ott.solvers.linear.sinkhorn import Sinkhorn
+
+    problem = scaled.problem
+    rows, columns = (x / x.sum() for x in (jnp.maximum(problem.mass, FLOOR), jnp.maximum(problem.bound, FLOOR)))
+    solver = Sinkhorn(min_iterations=OTT_ITERS, max_iterations=OTT_ITERS, inner_iterations=OTT_ITERS)
+    geometry = Geometry(problem.cost[:, :-1] / problem.epsilon, epsilon=1.0)
+    return -problem.epsilon * solver(LinearProblem(geometry, rows, columns)).g

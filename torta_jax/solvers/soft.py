@@ -7,8 +7,9 @@ Tasks then choose in the order of their regret, what they would lose by their se
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
-from torta_jax.solvers import dual
+from torta_jax.solvers import checks, dual
 from torta_jax.solvers.matching import UNMATCHED, Assignment, Matching, assignment, matching
 
 TEMPERATURE = 3e-3
@@ -18,7 +19,7 @@ SCALING_STEPS = 20
 NEWTON_STEPS = 16
 
 
-def prices(problem: Assignment, temperature: float = TEMPERATURE) -> jax.Array:
+def prices(problem: Assignment, temperature=TEMPERATURE) -> jax.Array:
     """[S] prices of the entropic problem, in the units of `problem`."""
     unit = jnp.maximum(problem.unit, 1).astype(float)
     worth = jnp.append(problem.value, problem.outside[:, None], axis=1) / unit
@@ -34,12 +35,12 @@ def prices(problem: Assignment, temperature: float = TEMPERATURE) -> jax.Array:
 
 
 def solve(
-    value: jax.Array,
-    room: jax.Array,
+    value: ArrayLike,
+    room: ArrayLike,
     *,
-    outside: jax.Array | None = None,
-    task_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    outside: ArrayLike | None = None,
+    task_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     temperature: float = TEMPERATURE,
 ) -> Matching:
     """Match tasks to servers for a high total value; arguments, result and errors as in `auction.solve`.
@@ -50,6 +51,12 @@ def solve(
     Returns:
         `Matching`; its status is CONVERGED whatever the gap, which `dual_value` bounds.
     """
+    checks.assignment(value, room, outside, task_mask, mask)
+    return _solve(value, room, outside, task_mask, mask, temperature)
+
+
+@jax.jit
+def _solve(value, room, outside, task_mask, mask, temperature) -> Matching:
     problem = assignment(value, room, outside, task_mask, mask)
     price = prices(problem, temperature)
     server = greedy(problem, price)
