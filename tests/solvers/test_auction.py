@@ -8,35 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from experiments.benchmarks import instances
+from experiments.benchmarks.instances import KINDS
 from torta_jax.errors import InputError
 from torta_jax.solvers import auction, soft
 from torta_jax.solvers.matching import UNMATCHED
 from torta_jax.types import Status
 
-KINDS = ("uniform", "typed", "ties", "identical", "same")
-
-
-def rooms(rng, servers, total):
-    """Places per server that sum to `total`."""
-    return np.bincount(rng.choice(servers, total, p=rng.dirichlet(np.full(servers, 8.0))), minlength=servers)
-
 
 def instance(kind, rng, tasks=24, servers=8, load=1.0):
-    """Integer values in [0, 1000], room and values outside."""
-    if kind == "uniform":
-        value = rng.uniform(size=(tasks, servers))
-    elif kind in ("typed", "ties"):
-        match = rng.uniform(0.2, 1, (5, 4))[rng.integers(0, 5, tasks)][:, rng.integers(0, 4, servers)]
-        known = 0.3 * (rng.uniform(size=(tasks, servers)) < 0.2)
-        value = np.clip(match + known - rng.uniform(0, 0.3, servers) + 0.01 * rng.normal(size=(tasks, servers)), 0, 1)
-        value = np.round(value * 20) / 20 if kind == "ties" else value
-    elif kind == "identical":
-        value = np.broadcast_to(rng.uniform(size=servers), (tasks, servers))
-    else:
-        value = np.full((tasks, servers), 0.5)
-    outside = rng.choice([0.0, 0.1, 0.4]) * rng.uniform(size=tasks)
-    room = rooms(rng, servers, round(tasks / load))
-    return np.round(1000 * value).astype(int), room, np.round(1000 * outside).astype(int)
+    return instances.assignment(rng, kind, tasks, servers, load)
 
 
 def optimum(value, room, outside):
@@ -90,6 +71,15 @@ def test_floats_are_solved_to_epsilon_of_their_range_per_task(kind, load):
         assert one.status == Status.CONVERGED
         assert one.value >= optimum(*case) - 24 * 1e-3 * 1000
         assert one.dual_value - one.value <= 24 * 1e-3 * 1000 * 1.01
+
+
+@pytest.mark.parametrize("number", [np.int32, np.int64, np.float64])
+def test_numbers_of_64_bits_are_solved_too(number):
+    with jax.enable_x64(True):
+        value, room, outside = instance("typed", np.random.default_rng(2))
+        found = auction.solve(value.astype(number), room, outside=outside.astype(number))
+        assert found.value >= optimum(value, room, outside) - (24 if number is np.float64 else 0)
+        assert found.status == Status.CONVERGED
 
 
 def test_padding_changes_nothing():

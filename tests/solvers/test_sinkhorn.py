@@ -7,7 +7,8 @@ import pytest
 from ott.geometry.geometry import Geometry
 from ott.solvers.linear import solve as ott_solve
 
-from tests.solvers.transport import REGIONS, arrays, instance, linear_program, priced
+from experiments.benchmarks import instances
+from tests.solvers.transport import REGIONS, arrays, instance, linear_program
 from torta_jax.errors import InputError
 from torta_jax.solvers import rounding
 from torta_jax.solvers.sinkhorn import balanced, capacitated
@@ -38,7 +39,7 @@ def test_capacitated_costs_what_the_linear_program_costs(seed):
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.7, 0.9])
 def test_at_one_percent_entropy_cost_is_within_half_a_percent_of_the_linear_program(regions, load):
     rng = np.random.default_rng([regions, int(100 * load)])
-    cases = [priced(rng, regions, load) for _ in range(12)]
+    cases = [instances.transport(rng, regions, load) for _ in range(12)]
     batch = [jnp.asarray(np.stack(part), jnp.float32) for part in zip(*cases, strict=True)]
     found = jax.jit(jax.vmap(lambda *args: capacitated(*args, epsilon=0.01)))(*batch)
     best = np.array([linear_program(*case)[0] for case in cases])

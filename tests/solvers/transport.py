@@ -14,16 +14,6 @@ def instance(seed, load=0.7, regions=REGIONS):
     return cost, demand, capacity * demand.sum() / capacity.sum() / load
 
 
-def priced(rng, regions, load):
-    """Half the cost is a region's price, half the distance; mean cost and demand are one (as in docs/validation.md)."""
-    place = rng.uniform(size=(regions, 2))
-    distance = np.linalg.norm(place[:, None] - place, axis=-1)
-    price = rng.uniform(0.4, 1.6, regions)
-    cost = 0.5 * price / price.mean() + 0.5 * distance / distance.mean()
-    demand, capacity = rng.dirichlet(np.full(regions, 5.0), 2)
-    return cost, demand, capacity / load
-
-
 def linear_program(cost, demand, capacity, *, equal=False, buffer=None, mask=None):
     """Least <cost, P> with P·1 = demand and Pᵀ·1 at most (or equal to) capacity; prices of capacity beside it."""
     n = len(demand)

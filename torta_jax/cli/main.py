@@ -10,11 +10,17 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from torta_jax.cli.options import Compare, Doctor, TraceCheck
+from torta_jax.cli.options import Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck
 from torta_jax.cli.parse import parse
 from torta_jax.errors import InputError
 
-COMMANDS = {Compare: "compare", Doctor: "doctor", TraceCheck: "trace"}
+COMMANDS = {
+    Compare: "compare",
+    Doctor: "doctor",
+    SolveAssignment: "solve",
+    SolveTransport: "solve",
+    TraceCheck: "trace",
+}
 """Module of each sub-command, imported when it runs: `--help` needs no JAX."""
 
 WRONG_INPUT = 2

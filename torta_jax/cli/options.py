@@ -108,4 +108,41 @@ class TraceCheck:
     ]
 
 
-Command = Compare | Doctor | TraceCheck
+_OUT = tyro.conf.arg(metavar="FILE", help="write the solution here", help_behavior_hint="(default: standard output)")
+_JSON = tyro.conf.arg(help="JSON in place of CSV", help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class SolveTransport:
+    """Send demand to capacity at the least cost, with prices of capacity and a lower bound.
+
+    FILE is CSV: a column for each destination and a last one `demand`, a row for each origin and a last one
+    `capacity`; the cells are costs, an empty one is a pair that is not allowed.
+    """
+
+    file: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV as above")]]
+    balanced: Annotated[
+        bool, tyro.conf.arg(help="every destination gets its share of capacity", help_behavior_hint="")
+    ] = False
+    epsilon: Annotated[float, _arg("SHARE", "entropy as a share of the mean cost; less is sharper", "0.01")] = 0.01
+    out: Annotated[str | None, _OUT] = None
+    json: Annotated[bool, _JSON] = False
+
+
+@dataclass(frozen=True)
+class SolveAssignment:
+    """Match tasks to servers for the highest value, with prices of places and an upper bound.
+
+    FILE is CSV: a column for each server and perhaps a last one `outside`, a row for each task and a last one `room`;
+    the cells are values, an empty one is a pair that is not allowed. Whole numbers are solved exactly.
+    """
+
+    file: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV as above")]]
+    floats: Annotated[
+        bool, tyro.conf.arg(help="solve whole numbers as if they were not, nearly", help_behavior_hint="")
+    ] = False
+    out: Annotated[str | None, _OUT] = None
+    json: Annotated[bool, _JSON] = False
+
+
+Command = Compare | Doctor | TraceCheck | SolveTransport | SolveAssignment

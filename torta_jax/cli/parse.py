@@ -9,13 +9,18 @@ from typing import Annotated, Any
 import tyro
 
 from torta_jax.cli import config
-from torta_jax.cli.options import Command, Compare, Doctor, TraceCheck
+from torta_jax.cli.options import Command, Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck
 from torta_jax.cli.rules import RULES, check
 from torta_jax.cli.versions import version_of
 from torta_jax.errors import InputError, unknown
 
 Trace = Annotated[TraceCheck, tyro.conf.subcommand("check")] | Annotated[None, tyro.conf.Suppress]
 """What can be done with a trace. tyro makes sub-commands of a union alone, so a single one has a hidden companion."""
+
+Solve = (
+    Annotated[SolveTransport, tyro.conf.subcommand("transport")]
+    | Annotated[SolveAssignment, tyro.conf.subcommand("assignment")]
+)
 
 DESCRIPTION = "Simulate GPU fleets that serve language models from many regions. `torta --version` prints the version."
 
@@ -45,6 +50,7 @@ def _parse(words: Sequence[str], compare: Compare) -> Command:
     command: Any = (
         Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+        | Annotated[Solve, tyro.conf.subcommand("solve", description="Solve one problem from a CSV file.")]
         | Annotated[Trace, tyro.conf.subcommand("trace", description="Look into a trace of requests.")]
     )
     markers = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)

@@ -68,7 +68,7 @@ def read_table(path: str | Path, columns: Collection[str]) -> Table:
             of another length than the header, or no rows.
     """
     path = Path(path)
-    lines = _lines(path)
+    lines = lines_of(path)
     require(bool(lines), f"{path}: empty file, a header line and at least one row are needed")
     header = tuple(cell.strip() for cell in lines[0][1])
     for column in header:
@@ -80,8 +80,12 @@ def read_table(path: str | Path, columns: Collection[str]) -> Table:
     return Table(path, header, rows)
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank, with their numbers from 1."""
+def lines_of(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, with their numbers from 1.
+
+    Raises:
+        InputError: the file is missing, unreadable, binary or not CSV.
+    """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         return [(reader.line_num, cells) for cells in reader if cells]

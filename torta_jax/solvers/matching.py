@@ -57,6 +57,8 @@ class Assignment(struct.PyTreeNode):
 def assignment(value, room, outside=None, task_mask=None, mask=None) -> Assignment:
     """The problem in units of its own."""
     value, room = jnp.asarray(value), jnp.asarray(room)
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        value = value.astype(int)  # as wide as the sums of integers are
     tasks = value.shape[0]
     here = jnp.ones((tasks, 1), bool) if task_mask is None else jnp.asarray(task_mask, bool)[:, None]
     allowed = here & (room > 0) & (True if mask is None else mask)

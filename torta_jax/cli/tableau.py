@@ -1,0 +1,93 @@
+"""One CSV file that holds a whole problem, as operations research writes it.
+
+    ,      denver, atlanta, demand
+    denver,     0,     1.2,     30
+    atlanta,  1.2,        ,     20
+    capacity,  40,      40,
+
+The first line names the columns and the first cell of a line its row. An empty cell is a pair that is not allowed.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from torta_jax.cluster.csv_table import lines_of
+from torta_jax.errors import require
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """A matrix with names, a column beside it and a row below."""
+
+    rows: list[str]
+    columns: list[str]
+    cells: np.ndarray  # [N, C], zero where `mask` is False
+    mask: np.ndarray  # [N, C] bool
+    side: np.ndarray | None  # [N]
+    foot: np.ndarray  # [C]
+
+
+def read(path: str | Path, side: str, foot: str, *, optional: bool = False, whole: bool = False) -> Tableau:
+    """Read a tableau whose last column is `side` and whose last row is `foot`.
+
+    Args:
+        optional: the column may be missing.
+        whole: the last row holds whole numbers.
+
+    Raises:
+        InputError: the file cannot be read or is no tableau; it names line and column.
+    """
+    path = Path(path)
+    lines = [(number, [cell.strip() for cell in cells]) for number, cells in lines_of(path)]
+    require(len(lines) > 2, f"{path}: a header, a row and the row {foot!r} are needed")
+    header = lines[0][1][1:]
+    there = bool(header) and header[-1] == side
+    require(there or optional, f"{path}, line {lines[0][0]}: the last column must be {side!r}")
+    columns = header[:-1] if there else header
+    require(bool(columns), f"{path}, line {lines[0][0]}: no column before {side!r}")
+    require(lines[-1][1][0] == foot, f"{path}, line {lines[-1][0]}: the last row must be {foot!r}")
+    rows = [cells[0] for _, cells in lines[1:-1]]
+    _named_once(path, "column", header)
+    _named_once(path, "row", [*rows, foot])
+    body = [_numbers(f"{path}, line {number}", header, cells, side) for number, cells in lines[1:-1]]
+    last = _numbers(f"{path}, line {lines[-1][0]}", columns, lines[-1][1][: len(columns) + 1], side, low=0, whole=whole)
+    cells = np.array(body)[:, : len(columns)]
+    return Tableau(
+        rows=rows,
+        columns=columns,
+        cells=np.where(np.isnan(cells), 0.0, cells),
+        mask=~np.isnan(cells),
+        side=np.array(body)[:, -1] if there else None,
+        foot=np.array(last),
+    )
+
+
+def _numbers(where: str, columns: list[str], cells: list[str], side: str, low=-math.inf, whole=False) -> list[float]:
+    """The numbers of a line after its name; NaN for an empty cell of the matrix."""
+    require(len(cells) == len(columns) + 1, f"{where}: {len(cells)} cells, the header has {len(columns) + 1}")
+    footing = low == 0
+    numbers = []
+    for column, text in zip(columns, cells[1:], strict=True):
+        if text == "" and column != side and not footing:
+            numbers.append(math.nan)
+            continue
+        allowed = "a whole number" if whole else "a finite number"
+        least = 0 if column == side or footing else low
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        right = math.isfinite(number) and number >= least and not (whole and number % 1)
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        require(right, f"{where}, column {column!r}: {text[:40]!r} is not {allowed}{bound}")
+        numbers.append(number)
+    return numbers
+
+
+def _named_once(path: Path, what: str, names: list[str]) -> None:
+    for name in names:
+        require(name != "", f"{path}: a {what} has no name")
+        require(names.count(name) == 1, f"{path}: {what} {name!r} appears twice")
