@@ -212,7 +212,7 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "compare, doctor, trace"),
+        ([], "compare, doctor, solve, trace"),
         (["comprae"], "unknown command 'comprae'; did you mean 'compare'?"),
         (["--seeds", "3"], "unknown command '--seeds'"),
         (["doctor", "--seeds", "3"], "Unrecognized options: --seeds, 3; did you mean --seeds?"),
