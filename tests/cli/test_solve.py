@@ -92,6 +92,7 @@ def test_other_numbers_are_assigned_nearly_and_no_column_outside_is_needed(tmp_p
         ("transport", TRANSPORT.replace("atlanta,1", "denver,1"), "row 'denver' appears twice"),
         ("transport", TRANSPORT.replace("40,40", "0,0"), "capacity: no column has any"),
         ("transport", ",a,demand\nx,,1\ncapacity,1,\n", "mask: every pair is forbidden"),
+        ("transport", TRANSPORT.replace("40,40,", "40,40,9"), "nothing may stand in row 'capacity' under 'demand'"),
         ("transport", "", "a header, a row and the row 'capacity' are needed"),
         ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1.5,\n"), "'1.5' is not a whole number of at least 0"),
         ("assignment", ASSIGNMENT.replace("5", "500000000000"), "beyond 2"),

@@ -53,7 +53,10 @@ def read(path: str | Path, side: str, foot: str, *, optional: bool = False, whol
     _named_once(path, "column", header)
     _named_once(path, "row", [*rows, foot])
     body = [_numbers(f"{path}, line {number}", header, cells, side) for number, cells in lines[1:-1]]
-    last = _numbers(f"{path}, line {lines[-1][0]}", columns, lines[-1][1][: len(columns) + 1], side, low=0, whole=whole)
+    number, ending = lines[-1]
+    corner = ending[len(columns) + 1 :]
+    require(not any(corner), f"{path}, line {number}: nothing may stand in row {foot!r} under {side!r}")
+    last = _numbers(f"{path}, line {number}", columns, ending[: len(columns) + 1], side, low=0, whole=whole)
     cells = np.array(body)[:, : len(columns)]
     return Tableau(
         rows=rows,

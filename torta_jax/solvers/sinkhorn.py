@@ -21,7 +21,7 @@ BACKENDS = ("own", "ott")
 
 SCALING_ITERS = 40
 
-NEWTON_ITERS = {"balanced": 4, "capacitated": 8}
+NEWTON_ITERS = 8
 """Newton steps where the temperature needs no annealing; which bounds are met takes a few to find out."""
 
 ANNEALING = 7.5
@@ -87,7 +87,7 @@ def capacitated(
         buffer_cost: what it costs to leave demand in the buffer, in mean costs above the dearest pair.
         init: [C] `price` of a similar problem.
         scaling_iters, newton_iters: fixed budget, so that one slow instance does not hold a batch. By default Newton
-            steps follow from epsilon: 8 from 0.05 on (`balanced`: 4) and if it is traced, 21 at 0.01, 30 at 0.003.
+            steps follow from epsilon: 8 from 0.05 on and if it is traced, 21 at 0.01, 30 at 0.003.
             Where forbidden pairs keep demand from capacity that is there it may take twice as many.
         tolerance: marginal error below which the status is CONVERGED.
 
@@ -99,7 +99,7 @@ def capacitated(
         InputError: shapes that do not match; outside a trace also values that are not allowed.
     """
     checks.transport(cost, demand, capacity, mask, init)
-    budget = _budget("capacitated", epsilon, scaling_iters, newton_iters)
+    budget = _budget(False, epsilon, scaling_iters, newton_iters)
     return _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, budget)
 
 
@@ -130,7 +130,7 @@ def balanced(
     require(backend == "own" or (mask is None and init is None), "backend 'ott' takes no mask and no init")
     capacity = jnp.asarray(capacity)
     shares = capacity / jnp.where(capacity.sum() > 0, capacity.sum(), 1.0) * jnp.asarray(demand).sum()
-    budget = _budget("balanced", epsilon, scaling_iters, newton_iters)
+    budget = _budget(True, epsilon, scaling_iters, newton_iters)
     return _solve(cost, demand, shares, mask, epsilon, dual.NOWHERE, init, tolerance, budget, backend)
 
 
@@ -148,10 +148,10 @@ def _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, 
     return _result(scaled, price, budget, tolerance)
 
 
-def _budget(mode: str, epsilon, scaling_iters: int, newton_iters: int | None) -> dual.Budget:
+def _budget(tight: bool, epsilon, scaling_iters: int, newton_iters: int | None) -> dual.Budget:
     colder = math.log(max(dual.WARMEST / max(float(epsilon), 1e-9), 1.0)) if checks.known(epsilon) else 0.0
-    enough = dual.FINAL_STEPS + math.ceil(ANNEALING * colder) if colder else NEWTON_ITERS[mode]
-    return dual.Budget(mode == "balanced", scaling_iters, enough if newton_iters is None else newton_iters)
+    enough = dual.FINAL_STEPS + math.ceil(ANNEALING * colder) if colder else NEWTON_ITERS
+    return dual.Budget(tight, scaling_iters, enough if newton_iters is None else newton_iters)
 
 
 def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
