@@ -52,15 +52,16 @@ ROUTING = {
 """The weight of the price is 1: the entropy is relative to the mean cost, so that only their ratio matters."""
 
 OVERFLOW = {"rule.keep_below": (0.2, 1.5), "rule.room_below": (0.2, 1.5)}
+TOLL = {"toll.weight": (0.0, 3.0)}
 SPACES: dict[str, dict[str, tuple[float, float]]] = {
     "round-robin": {"max_wait_s": (0.0, 45.0), **EQ_6},
     "skylb": OVERFLOW | EQ_6,
     "sdib": {"max_wait_s": (0.0, 90.0), **EQ_6},
-    "skylb-engineered": FORECAST | SCALING | OVERFLOW,
+    "skylb-engineered": FORECAST | SCALING | OVERFLOW | TOLL,
     "reactive-ot": EQ_7 | EQ_6,
     "reactive-hysteresis": EQ_7 | FORECAST | SCALING,
     "torta-paper": EQ_7 | FORECAST | EQ_6 | {"transport.smoothing": (0.0, 12.0)},
-    "torta": FORECAST | SCALING | ROUTING | OVERFLOW,
+    "torta": FORECAST | SCALING | ROUTING | OVERFLOW | TOLL,
 }
 """What a policy's paper names and gives no value for; all of its scaling for those that are not a paper's."""
 

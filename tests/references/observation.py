@@ -61,6 +61,10 @@ class Observer:
                 math.fsum(self._busy_share(region, i) for i in on[region]) / max(len(on[region]), 1)
                 for region in regions
             ],
+            "server_utilisation": [
+                [self._busy_share(region, i) for i in range(len(servers))]
+                for region, servers in enumerate(fleet.servers)
+            ],
             "servers_on": [len(some) for some in on],
             "service_s": self.service_s,
             "kind_share": self.kind_share,
@@ -69,4 +73,4 @@ class Observer:
     def _busy_share(self, region, index):
         """Of the time that a server's lanes were on in the last slot."""
         busy, on, _, _ = self.fleet.usage(region, index)
-        return busy / (on * len(self.fleet.servers[region][index].lanes)) if on > 0 else 0.0
+        return busy / (on * len(self.fleet.servers[region][index].lanes)) if busy > 0 else 0.0

@@ -79,7 +79,8 @@ class Region:
 
     def serve(self, policy, batch):
         """The servers afterwards, and what each task of the batch got."""
-        servers, _, got = served(self.fleet(), numbers(policy), None, self.servers, batch, jnp.array([len(batch.mask)]))
+        count, state = jnp.array([len(batch.mask)]), policy.init(self.cluster)
+        servers, _, got = served(self.fleet(), numbers(policy), state, self.servers, batch, count)
         return servers, got
 
     def picks(self, policy, *, ready=(0.0,), **task):

@@ -11,14 +11,22 @@ from tests.references.clusters import reference_cluster
 from torta_jax import schedulers
 from torta_jax.errors import InputError
 from torta_jax.evaluate.rollout import numbers
-from torta_jax.schedulers.rules import PLANS, UNKNOWN_LOAD, Forecast, Outlook, Rules, Transport
+from torta_jax.schedulers.rules import PLANS, UNKNOWN_LOAD, Forecast, Outlook, Rules, Toll, Transport
 from torta_jax.sim.affinity import Offer, Weights, load_factor, score
 from torta_jax.sim.observe import Observation
 
 REGIONS, SERVERS, SLOT_S = 3, 4, 45.0
 
 
-def see(slot=5, arrivals=(4.0, 8.0, 6.0), alive=(True, True, True), price=(0.1, 0.2, 0.3), shares=None, matrix=None):
+def see(
+    slot=5,
+    arrivals=(4.0, 8.0, 6.0),
+    alive=(True, True, True),
+    price=(0.1, 0.2, 0.3),
+    shares=None,
+    matrix=None,
+    busy=None,
+):
     """What a policy sees: 3 regions of 4 lanes, 15 s per task, so 12 tasks per slot each."""
     even = jnp.full((REGIONS, REGIONS), 1 / REGIONS)
     zero = jnp.zeros(REGIONS)
@@ -35,6 +43,7 @@ def see(slot=5, arrivals=(4.0, 8.0, 6.0), alive=(True, True, True), price=(0.1, 
         waiting=zero,
         outstanding=zero,
         utilisation=zero,
+        server_utilisation=jnp.zeros((REGIONS, SERVERS)) if busy is None else busy,
         servers_on=zero + SERVERS,
         service_s=zero + 15.0,
     )
@@ -42,7 +51,7 @@ def see(slot=5, arrivals=(4.0, 8.0, 6.0), alive=(True, True, True), price=(0.1, 
 
 def outlook(level, trend=0.0):
     everywhere = lambda number: jnp.broadcast_to(jnp.asarray(number), (REGIONS,))  # noqa: E731
-    return Outlook(everywhere(level), everywhere(trend), everywhere(0.0))
+    return Outlook(everywhere(level), everywhere(trend), jnp.zeros((REGIONS, SERVERS)))
 
 
 def test_the_forecast_is_holts_smoothing():
@@ -60,16 +69,11 @@ def test_a_falling_trend_does_not_lower_what_servers_are_kept_for():
     assert (Rules(forecast=Forecast(horizon=4.0)).expected(outlook(10.0, -2.0)) == 10).all()
 
 
-def test_a_capacitated_plan_keeps_to_the_capacities_from_the_first_on_and_hands_on_its_prices():
-    """In a world that is nearly full."""
+def test_a_capacitated_plan_keeps_to_the_capacities_in_a_world_that_is_nearly_full():
     policy = Rules(transport=Transport(plan=PLANS.index("capacitated"), utilisation=0.51))
     seen = see(slot=2)
-    state = policy.init(seen.cluster)
-    assert (state.price == 0).all()
-    for _ in range(2):
-        state, matrix = policy.route(state, seen)
-        assert (policy.expected(state) @ matrix <= 0.51 * seen.capacity() + 1e-4).all()
-        assert (state.price > 0).any()
+    state, matrix = policy.route(policy.init(seen.cluster), seen)
+    assert (policy.expected(state) @ matrix <= 0.51 * seen.capacity() + 1e-4).all()
 
 
 def test_the_default_forecast_is_the_last_count():
@@ -143,6 +147,19 @@ def test_the_score_is_the_weighted_sum_of_the_offer():
     expected = expected + 10 * values["prefix_hit"] - 11 * values["turn"]
     np.testing.assert_allclose(score(w, o), expected, rtol=1e-5)
     np.testing.assert_allclose(load_factor(jnp.asarray(0.5), jnp.asarray(1.5)), np.exp(-2), rtol=1e-6)
+
+
+def test_a_second_on_a_busy_server_counts_for_more_by_the_square_of_what_it_was_busy_lately():
+    policy = Rules(weights=Weights(wait=1.0, service=1.0), toll=Toll(weight=2.0, newest=0.25))
+    busy = jnp.linspace(0.0, 1.0, REGIONS * SERVERS).reshape(REGIONS, SERVERS)
+    state = policy.init(see().cluster)
+    for _ in range(2):
+        state = policy.look_ahead(state, see(busy=busy))
+    np.testing.assert_allclose(state.busy, (1 - 0.75**2) * busy, rtol=1e-6)
+    nothing = dict.fromkeys(Offer.__dataclass_fields__, jnp.zeros((REGIONS, SERVERS)))
+    o = Offer(**nothing).replace(wait_s=jnp.asarray(3.0), service_s=jnp.asarray(10.0))
+    np.testing.assert_allclose(policy.affinity(state, o), -3 - 10 * (1 + 2 * state.busy**2), rtol=1e-6)
+    np.testing.assert_array_equal(policy.replace(toll=Toll()).affinity(state, o), score(policy.weights, o))
 
 
 def test_policies_are_numbers_so_one_program_runs_them_all():

@@ -37,7 +37,7 @@ def decided(tasks, information, *, by_urgency=True, speeds=(1.0, 0.5)):
     )
     servers = initial_state(cluster, physics, policy, 1, 0).servers
     fleet = Fleet(cluster, jnp.ones(1), physics, jnp.full(1, 10.0))
-    pool, *_ = match(fleet, policy, None, servers, pool)
+    pool, *_ = match(fleet, policy, policy.init(cluster), servers, pool)
     return np.asarray(pool.server).tolist(), np.asarray(pool.start_s).tolist()
 
 

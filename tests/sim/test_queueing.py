@@ -59,7 +59,8 @@ def replicas(kind: str, servers: int, lanes: int, rate, warmup: int, blocks: int
                 started=jnp.zeros((ROWS, 1), bool),
                 forced=zero + UNDECIDED,
             )
-            servers, _, done = serve(fleet, POLICY, None, servers, batch, jnp.array([ROWS]), "replicas")
+            state = POLICY.init(fleet.cluster)
+            servers, _, done = serve(fleet, POLICY, state, servers, batch, jnp.array([ROWS]), "replicas")
             servers = servers.faded(physics, ready[-1, 0]).shifted(ready[-1, 0])
             found = jnp.stack([done.start_s - ready, service, service**2, gap, gap**2]).mean(axis=(1, 2))
             return servers, total + jnp.where(index >= warmup, found, 0.0)

@@ -40,7 +40,8 @@ def run(ready, model, *, cluster=None, servers=None, **more):
         servers = initial_state(cluster, physics, Rules(), len(MODEL_GB), 2).servers
     fleet = Fleet(cluster, jnp.asarray(MODEL_GB), physics, jnp.ones(1))
     policy = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=90.0)
-    servers, _, done = serve(fleet, policy, None, servers, tasks(ready, model, **more), jnp.array([len(ready)]))
+    batch, count = tasks(ready, model, **more), jnp.array([len(ready)])
+    servers, _, done = serve(fleet, policy, policy.init(cluster), servers, batch, count)
     return servers, {
         name: np.asarray(getattr(done, name))[:, 0] for name in ("server", "start_s", "finish_s", "loading_s")
     }

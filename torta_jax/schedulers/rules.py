@@ -39,12 +39,23 @@ class Forecast(struct.PyTreeNode):
     horizon: float = 0.0  # slots ahead to be ready for
 
 
+class Toll(struct.PyTreeNode):
+    """A second on a busy server costs those who come after: it counts as 1 + weight·busy² seconds.
+
+    `busy` is a moving average of the server's utilisation. A congestion price (Pigou 1920): in an M/G/1 queue each
+    second of work delays all who arrive until the queue is empty again, and the busier the server, the more those are.
+    """
+
+    weight: float = 0.0
+    newest: float = 0.2  # weight of the last slot in the moving average
+
+
 class Outlook(struct.PyTreeNode):
-    """The policy's state: level and trend of arrivals per origin, in tasks per slot."""
+    """The policy's state: what it expects to arrive per origin, in tasks per slot, and how busy servers have been."""
 
     level: jax.Array  # [R]
     trend: jax.Array  # [R]
-    price: jax.Array  # [R] of capacity in the last capacitated plan, where the next one starts
+    busy: jax.Array  # [R, S] in [0, 1]
 
 
 class Rules(struct.PyTreeNode):
@@ -53,6 +64,7 @@ class Rules(struct.PyTreeNode):
     transport: Transport = Transport()
     forecast: Forecast = Forecast()
     weights: Weights = Weights()
+    toll: Toll = Toll()
     rule: Rule = Rule()
     activation: ActivationRule = ActivationRule()
     by_urgency: bool = False
@@ -61,13 +73,12 @@ class Rules(struct.PyTreeNode):
     def init(self, cluster: Cluster) -> Outlook:
         """Nothing expected yet."""
         nothing = jnp.zeros(cluster.num_regions)
-        return Outlook(nothing, nothing, nothing)
+        return Outlook(nothing, nothing, jnp.zeros(cluster.server_mask.shape))
 
     def route(self, state: Outlook, observation: Observation) -> tuple[Outlook, jax.Array]:
-        """Update the forecast and make the routing matrix [R, R]."""
+        """Take in what was observed and make the routing matrix [R, R]."""
         state = self.look_ahead(state, observation)
-        fresh, price = self.transport_matrix(state, observation)
-        state = state.replace(price=price)
+        fresh = self.transport_matrix(state, observation)
         smoothing = jnp.where(observation.slot > 0, self.transport.smoothing, 0.0)
         return state, (fresh + smoothing * observation.matrix) / (1 + smoothing)
 
@@ -77,37 +88,32 @@ class Rules(struct.PyTreeNode):
         return (self.expected(state)[:, None] * jnp.where(by_matrix, matrix, observation.shares)).sum(axis=0)
 
     def affinity(self, state: Outlook, offer: Offer) -> jax.Array:
-        """[R, S] linear score."""
-        return score(self.weights, offer)
+        """[R, S] linear score, less the toll."""
+        return score(self.weights, offer) - self.toll.weight * state.busy**2 * offer.service_s
 
     def look_ahead(self, state: Outlook, observation: Observation) -> Outlook:
-        """Holt's update with the last slot's arrivals; the first count sets the level."""
+        """Holt's update with the last slot's arrivals, whose first count sets the level; and that of `busy`."""
         seen, rule = observation.arrivals, self.forecast
         seen = jnp.where(observation.slot == 0, UNKNOWN_LOAD * observation.capacity(), seen)
         level = rule.level * seen + (1 - rule.level) * (state.level + state.trend)
         trend = rule.trend * (level - state.level) + (1 - rule.trend) * state.trend
         first = observation.slot <= 1
-        return state.replace(level=jnp.where(first, seen, level), trend=jnp.where(first, 0.0, trend))
+        busy = state.busy + self.toll.newest * (observation.server_utilisation - state.busy)
+        return Outlook(jnp.where(first, seen, level), jnp.where(first, 0.0, trend), busy)
 
     def expected(self, state: Outlook) -> jax.Array:
         """[R] tasks per slot by origin: the most expected at any time up to the horizon."""
         return jnp.maximum(state.level + jnp.maximum(self.forecast.horizon * state.trend, 0.0), 0.0)
 
-    def transport_matrix(self, state: Outlook, observation: Observation) -> tuple[jax.Array, jax.Array]:
-        """The plan asked for [R, R], and its prices [R]; `switch` runs one where the policy is not batched."""
+    def transport_matrix(self, state: Outlook, observation: Observation) -> jax.Array:
+        """The plan asked for [R, R]; `switch` runs one where the policy is not batched."""
         demand, cost, capacity = self.expected(state), self.cost(observation), observation.capacity()
-        epsilon = self.transport.epsilon
-
-        def capacitated():
-            bound = capacity * self.transport.utilisation
-            plan = sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, init=state.price)
-            return plan.routing, plan.price
-
+        bound, epsilon = capacity * self.transport.utilisation, self.transport.epsilon
         plans = (
-            lambda: (jnp.eye(demand.shape[0], dtype=cost.dtype), state.price),
-            lambda: (jnp.full_like(cost, 1 / demand.shape[0]), state.price),
-            lambda: (sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon, backend="ott").routing, state.price),
-            capacitated,
+            lambda: jnp.eye(demand.shape[0], dtype=cost.dtype),
+            lambda: jnp.full_like(cost, 1 / demand.shape[0]),
+            lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon, backend="ott").routing,
+            lambda: sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon).routing,
         )
         return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)
 

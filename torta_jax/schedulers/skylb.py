@@ -6,7 +6,7 @@ those that hold the model and the longest matching prefix; otherwise the first t
 waiting at the balancer for the next free replica amounts to.
 """
 
-from torta_jax.schedulers.rules import PLANS, Rules, Transport
+from torta_jax.schedulers.rules import PLANS, Rules, Toll, Transport
 from torta_jax.schedulers.tuned import tuned
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
@@ -22,12 +22,12 @@ def skylb() -> Rules:
 
 
 def skylb_engineered() -> Rules:
-    """SkyLB's routing with `torta`'s engineering: earliest finish, smoothed demand, headroom.
+    """SkyLB's routing with `torta`'s engineering: earliest finish with a toll, smoothed demand, headroom.
 
     Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. It is tuned
     as `torta` is.
     """
-    return tuned("skylb-engineered", _skylb().replace(weights=Weights(wait=1.0, service=1.0)))
+    return tuned("skylb-engineered", _skylb().replace(weights=Weights(wait=1.0, service=1.0), toll=Toll(weight=1.0)))
 
 
 def _skylb() -> Rules:

@@ -1,6 +1,6 @@
 """TORTA twice: to the letter of the paper, and what we know to be better. `tuned.toml` has the numbers left open."""
 
-from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
+from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Toll, Transport
 from torta_jax.schedulers.tuned import tuned
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
@@ -24,7 +24,7 @@ def torta_paper() -> Rules:
 
 
 def torta() -> Rules:
-    """Capacity as an upper bound, smoothed demand with headroom, earliest finish.
+    """Capacity as an upper bound, smoothed demand with headroom, earliest finish with a toll on busy servers.
 
     The matrix names a task's region; if that is full when the task arrives, the nearest region with room takes it.
     """
@@ -34,5 +34,6 @@ def torta() -> Rules:
             transport=Transport(plan=PLANS.index("capacitated")),
             rule=Rule(keep_below=1.0, room_below=1.0),
             weights=Weights(wait=1.0, service=1.0),
+            toll=Toll(weight=1.0),
         ),
     )

@@ -30,6 +30,7 @@ class Observation(struct.PyTreeNode):
     waiting: jax.Array  # [R] buffered, or queued on a lane and not started
     outstanding: jax.Array  # [R] all tasks in the region
     utilisation: jax.Array  # [R] busy share of the switched-on servers in the last slot
+    server_utilisation: jax.Array  # [R, S] busy share of its switched-on lane time in the last slot
     servers_on: jax.Array  # [R]
     service_s: jax.Array  # [R] measured lane time per task
 
@@ -68,6 +69,7 @@ def observe(state: State, cluster: Cluster, physics: Physics, alive, price_usd_p
         waiting=waiting,
         outstanding=outstanding,
         utilisation=utilisation,
+        server_utilisation=servers.utilisation,
         servers_on=on,
         service_s=seen.service_s,
     )
