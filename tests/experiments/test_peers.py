@@ -47,7 +47,7 @@ def test_the_simulator_finishes_every_task_at_the_same_time(world, expected):
     always_on = ActivationRule(utilisation=1e-6)
     policy = Rules(weights=Weights(wait=1.0, service=1.0), activation=always_on, max_wait_s=1e6)
     cluster, demand, scenario = experiment.parts(NUM_SLOTS)
-    keep = lambda record: (record.taken, record.pool.finish_s, record.pool.phase == Phase.COMMITTED)  # noqa: E731
+    keep = lambda record: (record.order >= 0, record.pool.finish_s, record.pool.phase == Phase.COMMITTED)  # noqa: E731
     run = jax.jit(lambda key: simulate(cluster, demand, policy, key, scenario=scenario, physics=physics, keep=keep))
     _, (_, (taken, finish_s, committed)) = run(world_keys([0])[0])
     finish_s = finish_s + np.arange(NUM_SLOTS)[:, None] * physics.slot_s

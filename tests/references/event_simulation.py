@@ -97,15 +97,15 @@ class Fleet:
 
     # One slot
 
-    def run_slot(self, alive, arrivals, on, routes, servers):
+    def run_slot(self, alive, arrivals, on, routes, decisions):
         """Run one slot.
 
         Args:
             alive: [R] regions that work.
             arrivals: the new `Task`s, in order.
             on: [R][S] servers that the policy has switched on in this slot.
-            routes, servers: of every task held in this slot in order of arrival, its region, and its server or None;
-                read only where there is something to decide.
+            routes, decisions: of every task held in this slot in order of arrival, its region, and None or its server
+                and that decision's place among those of the region; read only where there is something to decide.
 
         Returns:
             The tasks held in this slot, with their outcome.
@@ -121,14 +121,16 @@ class Fleet:
         for task, region in zip(held, routes, strict=True):
             if task.outcome == BUFFERED:
                 self._forward(task, region, may_move=task in arrivals or not alive[task.region])
-        room = [self.region_tasks] * self.regions
-        for task, server in zip(held, servers, strict=True):
+        room, decided = [self.region_tasks] * self.regions, []
+        for task, decision in zip(held, decisions, strict=True):
             if task.outcome == BUFFERED:
                 room[task.region] -= 1
-                if server is not None:
+                if decision is not None:
                     assert room[task.region] >= 0, "matched beyond the padding"
-                    self._commit(task, server)
-                    self.given.append(task)
+                    decided.append((task, *decision))
+        for task, server, _ in sorted(decided, key=lambda one: one[2]):
+            self._commit(task, server)
+            self.given.append(task)
         self.unmatched = sum(max(-left, 0) for left in room)
         self._run_events(end)
         self._overflow(held, end)

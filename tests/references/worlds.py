@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from torta_jax import schedulers
 from torta_jax.cluster.random import random_cluster
 from torta_jax.evaluate.rollout import numbers
-from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Transport
+from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Toll, Transport
 from torta_jax.sim.activation import ActivationRule
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
@@ -76,6 +76,8 @@ def random_policy(key: jax.Array) -> Rules:
         ),
         by_urgency=next(u) < 0.5,
         max_wait_s=often_infinite(120 * next(u)),
+        toll=Toll(weight=2 * next(u), newest=next(u)),
+        by_auction=next(u) < 0.4,
     )
 
 

@@ -15,12 +15,17 @@ from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.torta import EQ_7
 from torta_jax.sim.dispatch import RegionLoad, first_choice, live_matrix, overflow
 from torta_jax.sim.observe import observe
-from torta_jax.sim.service import UNDECIDED, Batch, Fleet, offers, serve
+from torta_jax.sim.service import UNDECIDED, Batch, Fleet, begin, offers, serve
 from torta_jax.sim.state import NEVER_S, Physics, initial_state
 
 PHYSICS = Physics(carry_tasks=1)
 MODELS, SERVICE_S = 3, 10.0
-served, offered = jax.jit(serve), jax.jit(offers)
+offered = jax.jit(offers)
+
+
+@jax.jit
+def served(fleet, policy, state, servers, batch, count):
+    return serve(fleet, policy, state, *begin(servers, PHYSICS.slot_s), batch, count)
 
 
 def tasks(ready, *, model: int | list = 0, kind=0, embedding=(1.0, 0.0), forced: int | list = UNDECIDED):
@@ -31,6 +36,7 @@ def tasks(ready, *, model: int | list = 0, kind=0, embedding=(1.0, 0.0), forced:
 
     return Batch(
         mask=column(True, bool),
+        arrival_s=column(ready, float),
         ready_s=column(ready, float),
         deadline_s=column(900.0, float),
         kind=column(kind, jnp.int32),

@@ -100,10 +100,11 @@ def replay(size, world, result, tasks, policy):
         new = [new_task(tasks, t, n, begin) for n in np.flatnonzero(tasks.mask[t])]
         rows = [*range(len(fleet.tasks)), *(size.carry_tasks + n for n in range(len(new)))]
         pool = jax.tree.map(lambda x, t=t: x[t], record.pool)
-        server = [int(pool.server[row]) if record.taken[t, row] else None for row in rows]
+        order = record.order[t].tolist()
+        decisions = [(int(pool.server[row]), order[row]) if order[row] >= 0 else None for row in rows]
         routes = pool.region[rows].tolist()
         on = record.servers.active[t].tolist()
-        held = fleet.run_slot(alive, new, on, routes, server)
+        held = fleet.run_slot(alive, new, on, routes, decisions)
         for row, task in zip(rows, held, strict=True):
             compare(pool, record.outcome[t, row], row, task, begin)
             counts[t, task.outcome, task.origin, task.kind] += 1

@@ -23,6 +23,9 @@ from torta_jax.sim.state import Physics, empty_pool, initial_state
 from torta_jax.types import Phase
 from torta_jax.workload import Synthetic, calm
 
+ONE_BY_ONE = [
+    name for name in schedulers.NAMES if not (schedulers.get(name).by_urgency or schedulers.get(name).by_auction)
+]
 FASTEST = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=1000.0)
 
 
@@ -65,7 +68,7 @@ def test_nobody_waits_for_an_urgent_task_that_is_not_there_yet():
     assert start == [0.0, 40.0]
 
 
-@pytest.mark.parametrize("name", [name for name in schedulers.NAMES if not schedulers.get(name).by_urgency])
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_policies_that_act_task_by_task_do_the_same_under_both_information_models(name):
     size = Size(regions=3, servers=3, lanes=2, slots=10, max_tasks=64, carry_tasks=96, region_tasks=48)
 

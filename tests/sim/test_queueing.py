@@ -12,7 +12,7 @@ from tests.references.clusters import reference_cluster
 from tests.references.queues import erlang_c, mean_wait_mg1, mean_wait_mmc
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.affinity import Weights
-from torta_jax.sim.service import UNDECIDED, Batch, Fleet, serve
+from torta_jax.sim.service import UNDECIDED, Batch, Fleet, begin, serve
 from torta_jax.sim.state import Physics, initial_state
 
 REPLICAS = 4096
@@ -49,6 +49,7 @@ def replicas(kind: str, servers: int, lanes: int, rate, warmup: int, blocks: int
             ready, zero = jnp.cumsum(gap, axis=0), jnp.zeros((ROWS, 1), jnp.int32)
             batch = Batch(
                 mask=jnp.ones((ROWS, 1), bool),
+                arrival_s=ready,
                 ready_s=ready,
                 deadline_s=ready,
                 kind=zero,
@@ -60,7 +61,9 @@ def replicas(kind: str, servers: int, lanes: int, rate, warmup: int, blocks: int
                 forced=zero + UNDECIDED,
             )
             state = POLICY.init(fleet.cluster)
-            servers, _, done = serve(fleet, POLICY, state, servers, batch, jnp.array([ROWS]), "replicas")
+            servers, _, done = serve(
+                fleet, POLICY, state, *begin(servers, physics.slot_s), batch, jnp.array([ROWS]), "replicas"
+            )
             servers = servers.faded(physics, ready[-1, 0]).shifted(ready[-1, 0])
             found = jnp.stack([done.start_s - ready, service, service**2, gap, gap**2]).mean(axis=(1, 2))
             return servers, total + jnp.where(index >= warmup, found, 0.0)

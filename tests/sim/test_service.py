@@ -8,7 +8,7 @@ import pytest
 from tests.references.clusters import reference_cluster
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim.affinity import Weights
-from torta_jax.sim.service import UNDECIDED, Batch, Fleet, choose, gap, offers, serve
+from torta_jax.sim.service import UNDECIDED, Batch, Fleet, begin, choose, gap, offers, serve
 from torta_jax.sim.state import RESIDENT_S, Physics, initial_state
 
 MODEL_GB = (30.0, 30.0, 30.0)  # two of them fit
@@ -20,6 +20,7 @@ def tasks(ready, model, *, started=False, embedding=None, forced: int | list = U
     embedding = np.zeros((rows, 2)) if embedding is None else embedding
     return Batch(
         mask=column(True, bool),
+        arrival_s=column(ready, float),
         ready_s=column(ready, float),
         deadline_s=column(900.0, float),
         kind=column(0, jnp.int32),
@@ -41,7 +42,7 @@ def run(ready, model, *, cluster=None, servers=None, **more):
     fleet = Fleet(cluster, jnp.asarray(MODEL_GB), physics, jnp.ones(1))
     policy = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=90.0)
     batch, count = tasks(ready, model, **more), jnp.array([len(ready)])
-    servers, _, done = serve(fleet, policy, policy.init(cluster), servers, batch, count)
+    servers, _, done = serve(fleet, policy, policy.init(cluster), *begin(servers, physics.slot_s), batch, count)
     return servers, {
         name: np.asarray(getattr(done, name))[:, 0] for name in ("server", "start_s", "finish_s", "loading_s")
     }

@@ -68,6 +68,7 @@ class Rules(struct.PyTreeNode):
     rule: Rule = Rule()
     activation: ActivationRule = ActivationRule()
     by_urgency: bool = False
+    by_auction: bool = False
     max_wait_s: float = 90.0
 
     def init(self, cluster: Cluster) -> Outlook:

@@ -27,7 +27,10 @@ def skylb_engineered() -> Rules:
     Not in any paper; it stands in the tables so that engineering is not mistaken for routing or learning. It is tuned
     as `torta` is.
     """
-    return tuned("skylb-engineered", _skylb().replace(weights=Weights(wait=1.0, service=1.0), toll=Toll(weight=1.0)))
+    return tuned(
+        "skylb-engineered",
+        _skylb().replace(weights=Weights(wait=1.0, service=1.0), toll=Toll(weight=1.0), by_auction=True),
+    )
 
 
 def _skylb() -> Rules:

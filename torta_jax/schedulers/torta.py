@@ -35,5 +35,6 @@ def torta() -> Rules:
             rule=Rule(keep_below=1.0, room_below=1.0),
             weights=Weights(wait=1.0, service=1.0),
             toll=Toll(weight=1.0),
+            by_auction=True,
         ),
     )

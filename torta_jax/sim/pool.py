@@ -114,6 +114,7 @@ def pack(pool: Pool, regions: int, physics: Physics) -> tuple[Batch, jax.Array, 
     row = jnp.where(mask, row, 0)
     batch = Batch(
         mask=mask,
+        arrival_s=pool.arrival_s[row],
         ready_s=jnp.maximum(pool.ready_s[row], 0.0),
         deadline_s=pool.deadline_s[row],
         kind=pool.kind[row],
@@ -127,8 +128,11 @@ def pack(pool: Pool, regions: int, physics: Physics) -> tuple[Batch, jax.Array, 
     return batch, count, jnp.where(waiting, place, size)
 
 
-def settle(pool: Pool, commitment: Commitment, place: jax.Array) -> Pool:
-    """Write the batch's commitments back to the pool."""
+def settle(pool: Pool, commitment: Commitment, place: jax.Array) -> tuple[Pool, jax.Array]:
+    """Write the batch's commitments back to the pool.
+
+    Returns the pool, and each task's place among the decisions of its region [P] int32, -1 where it got no lane.
+    """
     size = commitment.server.shape[0]
     at = jnp.minimum(place, size - 1)
     server = jnp.where(place < size, commitment.server[at, pool.region], -1)
@@ -137,13 +141,14 @@ def settle(pool: Pool, commitment: Commitment, place: jax.Array) -> Pool:
     def given(name):
         return jnp.where(taken, getattr(commitment, name)[at, pool.region], getattr(pool, name))
 
-    return pool.replace(
+    pool = pool.replace(
         phase=jnp.where(taken, Phase.COMMITTED, pool.phase).astype(jnp.int32),
         server=jnp.where(taken, server, pool.server),
         start_s=given("start_s"),
         finish_s=given("finish_s"),
         loading_s=given("loading_s"),
     )
+    return pool, jnp.where(taken, commitment.order[at, pool.region], -1)
 
 
 def excess(pool: Pool, done: jax.Array, rows: int) -> jax.Array:

@@ -21,6 +21,7 @@ class Batch(struct.PyTreeNode):
     """The tasks each region decides on, in the order it does; the arrays of `task` have no leading axis."""
 
     mask: jax.Array  # [M, R] bool
+    arrival_s: jax.Array  # [M, R]
     ready_s: jax.Array  # [M, R] earliest start
     deadline_s: jax.Array  # [M, R]
     kind: jax.Array  # [M, R] int32
@@ -31,10 +32,16 @@ class Batch(struct.PyTreeNode):
     started: jax.Array  # [M, R] bool
     forced: jax.Array  # [M, R] int32: the server, -1 for none, UNDECIDED where the policy chooses
 
+    def rows(self, index: jax.Array) -> "Batch":
+        """The rows `index` [N, R] of each region."""
+        pick = lambda x: jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), 0)  # noqa: E731
+        return jax.tree.map(pick, self)
+
 
 class Commitment(struct.PyTreeNode):
     """Where and when each task of a batch will run; server -1 where it stays buffered."""
 
+    order: jax.Array  # [M, R] int32, place among the decisions of its region
     server: jax.Array  # [M, R] int32
     start_s: jax.Array  # [M, R]
     finish_s: jax.Array  # [M, R]
@@ -113,8 +120,23 @@ def choose(score: jax.Array, allowed: jax.Array) -> jax.Array:
     return jnp.where(first < count, first, -1).astype(jnp.int32)
 
 
-def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer: Offer, server: jax.Array, as_work):
-    """Give each region's task to `server` [R] (-1: to none); `as_work` as in `serve`.
+def begin(servers: Servers, slot_s) -> tuple[Servers, jax.Array]:
+    """The servers at the start of a slot, and the idle lane time in it that is known already [R, L, S]."""
+    idle_s = jnp.minimum(servers.spill_s, slot_s)
+    return servers.replace(spill_s=servers.spill_s - idle_s), idle_s
+
+
+def no_commitment(batch: Batch) -> Commitment:
+    """Every task stays buffered."""
+    zero = jnp.zeros_like(batch.ready_s)
+    order = jnp.zeros_like(batch.model)
+    return Commitment(order, server=order - 1, start_s=zero, finish_s=zero, loading_s=zero)
+
+
+def commit(
+    fleet: Fleet, servers: Servers, idle_s: jax.Array, order, task: Batch, offer: Offer, server: jax.Array, as_work
+):
+    """Give each region's task to `server` [R] (-1: to none), as the `order`-th decision; `as_work` as in `serve`.
 
     Returns the servers, the idle time inside the slot per lane [R, L, S], and a `Commitment` of [R] arrays.
     """
@@ -138,7 +160,8 @@ def commit(fleet: Fleet, servers: Servers, idle_s: jax.Array, task: Batch, offer
         spill_s=put(servers.spill_s, lambda old: old + beyond),
         turn=jnp.where(taken, at + 1, servers.turn),
     )
-    commitment = Commitment(server, start, finish, offer.loading_s[region, at])
+    order = jnp.broadcast_to(jnp.asarray(order, jnp.int32), server.shape)
+    commitment = Commitment(order, server, start, finish, offer.loading_s[region, at])
     return servers, put(idle_s, lambda old: old + inside), commitment
 
 
@@ -186,18 +209,23 @@ def serve(
     scheduler,
     policy,
     servers: Servers,
+    idle_s: jax.Array,
     batch: Batch,
     count: jax.Array,
     axis_name=None,
+    *,
+    first: jax.Array | int = 0,
     as_work: jax.Array | bool = False,
 ):
     """Decide and start each region's tasks one after the other.
 
     Args:
+        idle_s: [R, L, S] idle lane time inside the slot so far, as `begin` gives it.
         batch: [M, R] tasks.
         count: [R] int32 tasks per region; the loop runs to the largest.
         axis_name: the name of an enclosing `vmap` axis. Its clusters then share one loop bound, which
             spares the loop a select over its whole state; the result is the same without it.
+        first: [] int32, decisions of the slot before these.
         as_work: [] bool, queues hold work from the slot's start on, whenever it arrives: an estimate for tasks that
             are decided in another order than that of arrival.
 
@@ -212,20 +240,16 @@ def serve(
         servers, idle_s, commitments = carry
         task = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, k, 0, keepdims=False), batch)
         offer = offers(fleet, servers, task)
-        allowed = offer.usable & (offer.wait_s <= scheduler.max_wait_s)
-        server = choose(scheduler.affinity(policy, offer), allowed)
+        server = choose(scheduler.affinity(policy, offer), allowed(scheduler, offer))
         server = jnp.where(task.forced == UNDECIDED, server, task.forced)
         server = jnp.where(task.mask, server, -1)
-        servers, idle_s, commitment = commit(fleet, servers, idle_s, task, offer, server, as_work)
+        servers, idle_s, commitment = commit(fleet, servers, idle_s, first + k, task, offer, server, as_work)
         write = lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, k, 0)  # noqa: E731
         return servers, idle_s, jax.tree.map(write, commitments, commitment)
 
-    nothing = Commitment(
-        server=jnp.full_like(batch.model, -1),
-        start_s=jnp.zeros_like(batch.ready_s),
-        finish_s=jnp.zeros_like(batch.ready_s),
-        loading_s=jnp.zeros_like(batch.ready_s),
-    )
-    idle_s = jnp.minimum(servers.spill_s, fleet.physics.slot_s)
-    servers = servers.replace(spill_s=servers.spill_s - idle_s)
-    return lax.fori_loop(0, steps, step, (servers, idle_s, nothing))
+    return lax.fori_loop(0, steps, step, (servers, idle_s, no_commitment(batch)))
+
+
+def allowed(scheduler, offer: Offer) -> jax.Array:
+    """[R, S] bool: the servers that may take the task."""
+    return offer.usable & (offer.wait_s <= scheduler.max_wait_s)

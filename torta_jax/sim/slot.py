@@ -34,7 +34,7 @@ class SlotRecord(NamedTuple):
     counts: jax.Array  # [7, R, 3] int32 by account.OUTCOMES, origin and kind
     outcome: jax.Array  # [P] int32 index into account.OUTCOMES
     pool: Pool  # all tasks at the end of the slot, times from its start
-    taken: jax.Array  # [P] bool, given a lane in this slot
+    order: jax.Array  # [P] int32, place among the decisions of its region, -1 where a task got no lane in this slot
     servers: Servers  # after the slot, times from its start
     usage: energy.Usage
 
@@ -79,7 +79,8 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     shares = dispatch.realised_shares(pool.origin, pool.region, new, state.observed.shares)
 
     fleet = Fleet(cluster, world.workload.model_gb, physics, observation.service_s)
-    pool, servers, idle_s, taken, unmatched = match(fleet, scheduler, policy, servers, pool, axis_name)
+    pool, servers, idle_s, order, unmatched = match(fleet, scheduler, policy, servers, pool, axis_name)
+    taken = order >= 0
 
     moved = was_running & (lost[: was_running.shape[0]] == KEPT)  # also what the padding loses later in the slot
     overflow = pools.excess(pool, pool.finish_s <= slot_s, physics.carry_tasks)
@@ -96,7 +97,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     price = observation.price_usd_per_kwh
     metrics = account.measure(pool, outcome, counts, arrived, unmatched, times, used, work, utilisation, price, change)
     totals = account.add(totals, arrived, counts, outcome, times)
-    record = SlotRecord(arrived, counts, outcome, pool, taken, servers, used)
+    record = SlotRecord(arrived, counts, outcome, pool, order, servers, used)
 
     kept = pool.replace(phase=jnp.where((outcome > 0) & (outcome < DROPS), pool.phase, Phase.EMPTY))
     state = State(

@@ -138,22 +138,38 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
         price = soft.prices(problem)
     else:
         price = jnp.maximum(init_price, 0) * (problem.value.shape[0] + 1 if problem.exact else 1 / problem.span)
-    state = Auction(
-        server=jnp.full(problem.outside.shape, UNDECIDED, jnp.int32),
-        bid=jnp.zeros_like(problem.outside),
-        price=price.astype(dtype),
-        epsilon=final,
-        since=jnp.int32(0),
-        rounds=jnp.int32(0),
-        bidding=problem.mask.any(),
-        idle=jnp.asarray(False),
-    )
+    state = _opening(problem, price, final)
     state = lax.while_loop(
         lambda state: ~finished(state, final) & (state.rounds < max_rounds),
         lambda state: advance(problem, state, final),
         state,
     )
     return matching(problem, state.server, state.price, state.rounds, finished(state, final))
+
+
+def forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:
+    """Bidding from prices of zero at one epsilon, in the units of `problem`; an idle server then has no price."""
+    state = _opening(problem, jnp.zeros(problem.room.shape, problem.value.dtype), epsilon)
+
+    def round_(state: Auction) -> Auction:
+        state = forward(problem, state)
+        return state.replace(bidding=(state.server == UNDECIDED).any(), rounds=state.rounds + 1)
+
+    return lax.while_loop(lambda state: state.bidding & (state.rounds < max_rounds), round_, state)
+
+
+def _opening(problem: Assignment, price, epsilon) -> Auction:
+    dtype = problem.value.dtype
+    return Auction(
+        server=jnp.full(problem.outside.shape, UNDECIDED, jnp.int32),
+        bid=jnp.zeros_like(problem.outside),
+        price=jnp.asarray(price, dtype),
+        epsilon=jnp.asarray(epsilon, dtype),
+        since=jnp.int32(0),
+        bidding=problem.mask.any(),
+        idle=jnp.asarray(False),
+        rounds=jnp.int32(0),
+    )
 
 
 def finished(state: Auction, final: jax.Array) -> jax.Array:
