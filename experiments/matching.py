@@ -31,8 +31,8 @@ from torta_jax.workload import scenario as scenarios
 FIRST_SEED = 1000
 REFERENCE = "earliest finish"
 SURGE_SLOTS = 40
-ROWS = 128
-"""Tasks of a region that may bid in an auction of the slot's expected tasks."""
+ROWS, ROUNDS = 64, 10
+"""Tasks of a region that may bid among the expected ones of a slot, and rounds of bidding in it."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,18 @@ class Options:
 class AuctionPrices(schedulers.Rules):
     """Earliest finish with the prices of an auction among the tasks that the last slot lets expect.
 
-    One static auction per region and slot: as many tasks as were sent there, of every kind alike; a server that was
-    busy has room for what it serves in a slot. Its price per place, over a task's lane time, takes the place of busy²,
-    as a moving average.
+    A static auction per region and slot, which goes on from the last one's prices: as many tasks as were sent there, of
+    every kind alike and half to one and a half times as long as the mean; a server that was busy has room for what it
+    serves in a slot. Its price per place, over a task's lane time, takes the place of busy² as a moving average.
     """
 
     def route(self, state: Outlook, observation):
+        old = state.busy**2
         state, matrix = super().route(state, observation)
-        return state.replace(busy=jnp.sqrt(self.prices(state, observation))), matrix
+        price = old + self.toll.newest * (self.prices(old, observation) - old)
+        return state.replace(busy=jnp.sqrt(price)), matrix
 
-    def look_ahead(self, state: Outlook, observation) -> Outlook:
-        return super().look_ahead(state, observation).replace(busy=state.busy)
-
-    def prices(self, state: Outlook, observation) -> jax.Array:
+    def prices(self, old: jax.Array, observation) -> jax.Array:
         """[R, S] per second of lane time."""
         cluster, on = observation.cluster, observation.server_utilisation > 0
         seconds = 1 / (cluster.kind_match * cluster.decode_speed)  # [3, R, S]
@@ -69,18 +68,18 @@ class AuctionPrices(schedulers.Rules):
         seconds = seconds * (observation.service_s / jnp.maximum(mean, 1e-9))[:, None]
         room = cluster.lane_mask.sum(axis=-2) * observation.slot_s / observation.service_s[:, None]
         room = jnp.where(on, jnp.round(room), 0).astype(jnp.int32)
-        tasks = observation.arrivals @ observation.shares
+        tasks = jnp.round(observation.arrivals @ observation.shares)
+        length = jnp.linspace(0.5, 1.5, ROWS)[:, None]
 
-        def solve(seconds, room, tasks):
-            value = jnp.tile(-seconds, (-(-ROWS // 3), 1))[:ROWS]
-            here = jnp.arange(ROWS) < tasks
-            return auction.solve(
-                value, room, outside=jnp.full(ROWS, -2 * observation.slot_s), task_mask=here, epsilon=1e-2
-            ).price
+        def solve(seconds, room, tasks, start):
+            here = jnp.arange(ROWS) * tasks // ROWS != (jnp.arange(ROWS) - 1) * tasks // ROWS  # spread over the lengths
+            value = -jnp.tile(seconds, (-(-ROWS // 3), 1))[:ROWS] * length
+            outside = jnp.full(ROWS, -2 * observation.slot_s)
+            limits = {"init_price": start, "epsilon": 1e-2, "max_rounds": ROUNDS}
+            return auction.solve(value, room, outside=outside, task_mask=here, **limits).price
 
-        price = jax.vmap(solve, in_axes=(1, 0, 0))(seconds, room, tasks) / observation.service_s[:, None]
-        old = state.busy**2
-        return old + self.toll.newest * (price - old)
+        place_s = observation.service_s[:, None]
+        return jax.vmap(solve, in_axes=(1, 0, 0, 0))(seconds, room, tasks, old * place_s) / place_s
 
 
 def variants(information: str) -> dict[str, schedulers.Rules]:
@@ -147,6 +146,7 @@ def main() -> None:
     for load, surge in worlds:
         for information in options.information:
             console.print(compare(load, surge, information, options))
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

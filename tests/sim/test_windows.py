@@ -86,7 +86,7 @@ def test_a_window_is_matched_as_well_as_an_exact_assignment_of_lanes_but_for_a_s
         assert least - 1e-3 <= own <= least + bidders * EPSILON_S
 
 
-def decided(tasks, speeds=(1.0,)):
+def decided(tasks, speeds=(1.0,), max_wait_s=1000.0):
     """Server, start and place among the decisions of (arrival, work) tasks on one region's servers."""
     cluster = reference_cluster(1, len(speeds)).replace(decode_speed=jnp.asarray([speeds]))
     physics = numbers(Physics(carry_tasks=len(tasks), region_tasks=len(tasks), information="slot"))
@@ -98,7 +98,7 @@ def decided(tasks, speeds=(1.0,)):
         deadline_s=arrival + 900,
         decode_s=work,
     )
-    policy = numbers(POLICY)
+    policy = numbers(POLICY.replace(max_wait_s=max_wait_s))
     servers = initial_state(cluster, physics, policy, 1, 0).servers
     fleet = Fleet(cluster, jnp.ones(1), physics, jnp.full(1, 10.0))
     pool, _, _, order, _ = match(fleet, policy, policy.init(cluster), servers, pool)
@@ -111,10 +111,15 @@ def test_the_task_that_gains_more_gets_the_fast_server_though_it_comes_later():
     assert decided([(0.0, 5.0), (1.0, 20.0)], speeds=(1.0, 0.5))[0] == [(1, 0.0), (0, 1.0)]
 
 
+def test_a_longer_queue_than_the_policy_allows_is_none_to_bid_for():
+    assert decided([(0.0, 30.0), (0.0, 3.0)], max_wait_s=2.0)[0] == [None, (0, 0.0)]
+    assert decided([(0.0, 30.0), (0.0, 3.0)], max_wait_s=3.0)[0] == [(0, 3.0), (0, 0.0)]
+
+
 def test_in_a_window_a_lane_takes_one_task_and_the_loser_may_have_it_after_those_of_the_next():
     found, order = decided([(0.0, 30.0), (0.0, 3.0), (10.0, 3.0)])
     assert sorted(order) == sorted(set(order)), "two decisions at once"
-    assert [start for _, start in found] == [13.0, 0.0, 10.0]
+    assert found == [(0, 13.0), (0, 0.0), (0, 10.0)]
 
 
 def test_a_task_stays_in_the_buffer_where_every_lane_would_keep_it_longer_than_a_slot_and_its_age():

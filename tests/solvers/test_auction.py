@@ -131,6 +131,14 @@ def test_prices_far_too_high_come_down_again():
     assert (np.asarray(found.price)[~full] == 0).all()
 
 
+def test_where_there_is_no_task_nothing_has_a_price_whatever_it_was_before():
+    nobody, prices = jnp.zeros(5, bool), jnp.arange(8.0)
+    found = auction.solve(jnp.ones((5, 8)), jnp.ones(8, int), task_mask=nobody, init_price=prices)
+    assert (found.server == UNMATCHED).all()
+    np.testing.assert_allclose(found.price, 0, atol=1e-30)
+    assert found.status == Status.CONVERGED
+
+
 def test_a_spent_budget_says_so_and_the_certificate_still_holds():
     value, room, _ = instance("ties", np.random.default_rng(7))
     found = auction.solve(jnp.asarray(value, float), jnp.asarray(room), init_price=jnp.zeros(8), max_rounds=3)

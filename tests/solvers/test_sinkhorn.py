@@ -332,7 +332,7 @@ def test_the_gradient_of_the_objective_is_the_plan_and_its_prices(solve):
         assert objective(cost, demand, capacity) <= found.value
         for part, gradient in ((0, by_cost), (2, by_capacity)):
             args, step = [cost, demand, capacity], 1e-5 * (np.arange(REGIONS) == 2)
-            ends = [objective(*args[:part], args[part] + sign * step, *args[part + 1 :]) for sign in (1, -1)]
+            ends = [objective(*(x + sign * step * (i == part) for i, x in enumerate(args))) for sign in (1, -1)]
             slope = gradient[..., 2].sum()
             assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-6)
 

@@ -137,7 +137,9 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
     if init_price is None:
         price = soft.prices(problem)
     else:
-        price = jnp.maximum(init_price, 0) * (problem.value.shape[0] + 1 if problem.exact else 1 / problem.span)
+        scale = problem.value.shape[0] + 1 if problem.exact else 1 / problem.span
+        # Nobody pays more than the highest; without tasks the scale is infinite.
+        price = jnp.clip(jnp.asarray(init_price, float) * scale, 0, problem.highest)
     state = _opening(problem, price, final)
     state = lax.while_loop(
         lambda state: ~finished(state, final) & (state.rounds < max_rounds),
