@@ -15,7 +15,7 @@ from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
 from torta_jax.evaluate.episode import measures
 from torta_jax.evaluate.rollout import evaluate
-from torta_jax.schedulers.rules import Forecast
+from torta_jax.schedulers.rules import Forecast, Toll
 from torta_jax.sim.dispatch import Rule
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
@@ -39,7 +39,8 @@ def variants() -> dict[str, schedulers.Rules]:
         "price ignored": torta.replace(transport=torta.transport.replace(price_weight=0.0)),
         "no smoothing of the matrix": torta.replace(transport=torta.transport.replace(smoothing=0.0)),
         "no overflow of full regions": torta.replace(rule=Rule()),
-        "Eq 7 instead of earliest finish": torta.replace(weights=paper.weights),
+        "no toll on busy servers": torta.replace(toll=Toll()),
+        "Eq 7 instead of earliest finish": torta.replace(weights=paper.weights, toll=Toll()),
         "SkyLB's scaling, on the last count": torta.replace(forecast=Forecast(), activation=skylb.activation),
         "demand not smoothed": torta.replace(forecast=Forecast()),
         "no look-ahead": torta.replace(forecast=torta.forecast.replace(trend=0.0, horizon=0.0)),

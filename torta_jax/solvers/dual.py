@@ -58,6 +58,8 @@ class Budget(NamedTuple):
     tight: bool  # bounds are met exactly, instead of from below
     scaling_steps: int
     newton_steps: int
+    final_steps: int = FINAL_STEPS
+    lengths: tuple[float, ...] = LENGTHS
 
 
 def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, jax.Array]:
@@ -81,7 +83,7 @@ def prices(problem: Problem, start: jax.Array, budget: Budget) -> jax.Array:
 
     Differentiable in `problem` by the implicit function theorem, as if converged; `start` [C] gets no gradient.
     """
-    warm = jnp.maximum(problem.epsilon, WARMEST) if budget.newton_steps > FINAL_STEPS else problem.epsilon
+    warm = jnp.maximum(problem.epsilon, WARMEST) if budget.newton_steps > budget.final_steps else problem.epsilon
     price = scale(problem, settle(problem, start, budget), warm, budget)
     return climb(problem, price, warm, budget)
 
@@ -181,14 +183,14 @@ def newton(problem: Problem, price: jax.Array, temperature, damping, budget: Bud
     """The prices after one step, the longest that does not lose against others; and the damping of the next."""
     change = direction(problem, price, temperature, damping, budget)
     longest = jnp.maximum(jnp.abs(change).max(), TINY)
-    scales = [*(jnp.minimum(length / longest, 1.0) for length in LENGTHS), 0.0]
+    scales = [*(jnp.minimum(length / longest, 1.0) for length in budget.lengths), 0.0]
     tried = [settle(problem, price + scale * temperature * change, budget) for scale in scales]
     # One by one: `vmap` would not fuse them.
     values = jnp.stack([dual_value(problem, each, temperature) for each in tried])
     size = problem.mass.sum() + (problem.bound * price).sum() / temperature + jnp.abs(values[-1])
     good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * size
     best = jnp.argmax(good)
-    damping = jnp.where(best == len(LENGTHS), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
+    damping = jnp.where(best == len(budget.lengths), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
     return jnp.stack(tried)[best], damping
 
 
@@ -214,7 +216,7 @@ def solve_curvature(problem: Problem, share, root, free, weight, right) -> jax.A
 
 def climb(problem: Problem, price: jax.Array, warm, budget: Budget) -> jax.Array:
     """Newton steps, at temperatures that fall from `warm` to the problem's own, and the last ones there."""
-    falling = max(budget.newton_steps - FINAL_STEPS, 0)
+    falling = max(budget.newton_steps - budget.final_steps, 0)
     ratio = (problem.epsilon / warm) ** (1 / max(falling, 1))
 
     def step(k, carry):

@@ -15,8 +15,8 @@ from torta_jax.solvers.matching import UNMATCHED, Assignment, Matching, assignme
 TEMPERATURE = 3e-3
 """Of the entropy, as a share of the range of values."""
 
-SCALING_STEPS = 20
-NEWTON_STEPS = 16
+BUDGET = dual.Budget(tight=False, scaling_steps=20, newton_steps=12, final_steps=4, lengths=(8.0, 1.0))
+"""Prices good enough to choose by, or to start an auction from; tighter ones take longer and match no better."""
 
 
 def prices(problem: Assignment, temperature=TEMPERATURE) -> jax.Array:
@@ -29,8 +29,7 @@ def prices(problem: Assignment, temperature=TEMPERATURE) -> jax.Array:
         bound=jnp.where(problem.room > 0, problem.room, dual.TINY).astype(worth.dtype),
         epsilon=jnp.asarray(temperature, worth.dtype),
     )
-    budget = dual.Budget(tight=False, scaling_steps=SCALING_STEPS, newton_steps=NEWTON_STEPS)
-    price = jnp.asarray(dual.prices(transport, jnp.zeros_like(transport.bound), budget)) * unit
+    price = jnp.asarray(dual.prices(transport, jnp.zeros_like(transport.bound), BUDGET)) * unit
     return jnp.round(price).astype(problem.value.dtype) if problem.exact else price
 
 
