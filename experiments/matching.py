@@ -66,14 +66,15 @@ class AuctionPrices(schedulers.Rules):
         seconds = 1 / (cluster.kind_match * cluster.decode_speed)  # [3, R, S]
         mean = jnp.where(on, seconds, 0.0).sum(axis=(0, 2)) / jnp.maximum(3 * on.sum(axis=-1), 1)
         seconds = seconds * (observation.service_s / jnp.maximum(mean, 1e-9))[:, None]
-        room = cluster.lane_mask.sum(axis=-2) * observation.slot_s / observation.service_s[:, None]
-        room = jnp.where(on, jnp.round(room), 0).astype(jnp.int32)
         tasks = jnp.round(observation.arrivals @ observation.shares)
+        room = cluster.lane_mask.sum(axis=-2) * observation.slot_s / observation.service_s[:, None]
+        room = room * jnp.minimum(1.0, ROWS / jnp.maximum(tasks, 1.0))[:, None]  # where not all can bid
+        room = jnp.where(on, jnp.maximum(jnp.round(room), 1.0), 0).astype(jnp.int32)
         length = jnp.linspace(0.5, 1.5, ROWS)[:, None]
 
         def solve(seconds, room, tasks, start):
             here = jnp.arange(ROWS) * tasks // ROWS != (jnp.arange(ROWS) - 1) * tasks // ROWS  # spread over the lengths
-            value = -jnp.tile(seconds, (-(-ROWS // 3), 1))[:ROWS] * length
+            value = -seconds[jnp.cumsum(here) % 3] * length
             outside = jnp.full(ROWS, -2 * observation.slot_s)
             limits = {"init_price": start, "epsilon": 1e-2, "max_rounds": ROUNDS}
             return auction.solve(value, room, outside=outside, task_mask=here, **limits).price
@@ -104,13 +105,14 @@ def compare(load: float, surge: float, information: str, options: Options) -> Ta
     seeds, found, per_slot = range(FIRST_SEED, FIRST_SEED + options.seeds), {}, {}
     for name, policy in variants(information).items():
 
-        def run(slots, policy=policy):
-            episodes = evaluate(cluster, workload, scenario, {"it": policy}, seeds, slots, information=information)
-            return episodes["it"]
+        def run(seeds, policy=policy):
+            return evaluate(cluster, workload, scenario, {"it": policy}, seeds, options.slots, information=information)[
+                "it"
+            ]
 
-        run(min(options.slots, 60))  # compiles
+        run(seeds[:1])  # compiles
         begin = time.perf_counter()
-        found[name] = measures(run(options.slots))
+        found[name] = measures(run(seeds))
         per_slot[name] = (time.perf_counter() - begin) / (options.seeds * options.slots)
     title = f"load {load:g}{f', surge of {surge:g}' if surge else ''}, {information}"
     return tabulate(title, found, per_slot)

@@ -15,7 +15,7 @@ from torta_jax.sim.affinity import Weights
 from torta_jax.sim.matching import match
 from torta_jax.sim.service import UNDECIDED, Batch, Fleet
 from torta_jax.sim.state import Physics, empty_pool, initial_state
-from torta_jax.sim.windows import EPSILON_S, bid
+from torta_jax.sim.windows import EPSILON_S, FEWEST, bid
 from torta_jax.types import Phase
 
 SLOT_S, MODEL_LOAD_S = 45.0, 4.0
@@ -53,7 +53,7 @@ def tasks(ready, arrival, work):
 def winners(cluster, servers, batch, busy):
     state = Outlook(jnp.zeros(1), jnp.zeros(1), busy[None])
     fleet = Fleet(cluster, jnp.ones(1), numbers(Physics(carry_tasks=1)), jnp.ones(1))
-    return bid(fleet, numbers(POLICY), state, servers, batch, 0.0, max_rounds=1000)[:, 0]
+    return bid(fleet, numbers(POLICY), state, servers, batch, 0.0, max_rounds=1000)[0][:, 0]
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
@@ -86,9 +86,14 @@ def test_a_window_is_matched_as_well_as_an_exact_assignment_of_lanes_but_for_a_s
         assert least - 1e-3 <= own <= least + bidders * EPSILON_S
 
 
-def decided(tasks, speeds=(1.0,), max_wait_s=1000.0):
+def decided(tasks, speeds=(1.0,), max_wait_s=1000.0, more=0):
     """Server, start and place among the decisions of (arrival, work) tasks on one region's servers."""
-    cluster = reference_cluster(1, len(speeds)).replace(decode_speed=jnp.asarray([speeds]))
+    cluster = reference_cluster(1, len(speeds) + more)
+    real = jnp.arange(len(speeds) + more) < len(speeds)
+    cluster = cluster.replace(
+        decode_speed=jnp.asarray([[*speeds, *[1.0] * more]]),
+        lane_mask=cluster.lane_mask & real,
+    )
     physics = numbers(Physics(carry_tasks=len(tasks), region_tasks=len(tasks), information="slot"))
     arrival, work = (jnp.asarray(column, float) for column in zip(*tasks, strict=True))
     pool = empty_pool(len(tasks), 0).replace(
@@ -114,6 +119,18 @@ def test_the_task_that_gains_more_gets_the_fast_server_though_it_comes_later():
 def test_a_longer_queue_than_the_policy_allows_is_none_to_bid_for():
     assert decided([(0.0, 30.0), (0.0, 3.0)], max_wait_s=2.0)[0] == [None, (0, 0.0)]
     assert decided([(0.0, 30.0), (0.0, 3.0)], max_wait_s=3.0)[0] == [(0, 3.0), (0, 0.0)]
+
+
+def test_those_who_want_no_lane_keep_nobody_from_bidding():
+    found, _ = decided([(0.0, 2.5 * SLOT_S)] * FEWEST + [(1.0, 3.0)])
+    assert found == [None] * FEWEST + [(0, 1.0)]
+
+
+def test_how_many_may_bid_does_not_depend_on_servers_that_are_not_there():
+    crowd = [(0.0, 20.0)] * (FEWEST + 4) + [(0.0, 1.0)]
+    alone, padded = decided(crowd), decided(crowd, more=40)
+    assert alone[0] == padded[0]
+    assert alone[0][-1] not in (None, (0, 0.0)), "the last is to bid, but not in the first window"
 
 
 def test_in_a_window_a_lane_takes_one_task_and_the_loser_may_have_it_after_those_of_the_next():

@@ -17,7 +17,9 @@ class Scheduler(Protocol):
     rule: Rule  # what happens task by task after the matrix
     activation: ActivationRule
     by_urgency: Any  # [] bool: a slot that is known at its start is decided by deadline, then size (Algorithm 1)
-    by_auction: Any  # [] bool: or by an auction, for which `affinity` must be in seconds
+    by_auction: (
+        Any  # [] bool: or else by an auction, for which `affinity` must be in seconds that a lane costs, negative
+    )
     max_wait_s: Any  # [] a server with a longer queue takes no task; it stays buffered
 
     def init(self, cluster: Cluster) -> Any:

@@ -40,14 +40,14 @@ class Forecast(struct.PyTreeNode):
 
 
 class Toll(struct.PyTreeNode):
-    """A second on a busy server costs those who come after: it counts as 1 + weight·busy² seconds.
+    """A second on a busy server costs those who come after: a task's lane time there counts weight·busy² times more.
 
     `busy` is a moving average of the server's utilisation. A congestion price (Pigou 1920): in an M/G/1 queue each
     second of work delays all who arrive until the queue is empty again, and the busier the server, the more those are.
     """
 
     weight: float = 0.0
-    newest: float = 0.2  # weight of the last slot in the moving average
+    newest: float = 0.2  # weight of the last slot in the moving average; not tuned
 
 
 class Outlook(struct.PyTreeNode):
@@ -89,7 +89,7 @@ class Rules(struct.PyTreeNode):
         return (self.expected(state)[:, None] * jnp.where(by_matrix, matrix, observation.shares)).sum(axis=0)
 
     def affinity(self, state: Outlook, offer: Offer) -> jax.Array:
-        """[R, S] linear score, less the toll."""
+        """[R, S] linear score, less the toll in seconds."""
         return score(self.weights, offer) - self.toll.weight * state.busy**2 * offer.service_s
 
     def look_ahead(self, state: Outlook, observation: Observation) -> Outlook:
