@@ -68,9 +68,9 @@ def serve_in_windows(fleet: Fleet, scheduler, policy, servers: Servers, idle_s, 
 def bid(fleet: Fleet, scheduler, policy, servers: Servers, bidders: Batch, now_s, max_rounds=MAX_ROUNDS):
     """[C, R] int32 server that each task wins in the window that begins at `now_s`, -1 where none; and who wants none.
 
-    A lane is worth what the policy's score says, in seconds. To go without costs a slot and the task's age, however long
-    it is: where lanes are scarce the short go first, and the long when they are old enough. A constant would starve the
-    old, and with a very high one they would outbid each other without end.
+    A lane is worth what the policy's score says, in seconds. To go without costs a slot and the task's age, whatever
+    its length: where lanes are scarce the short go first, and the long when they are old enough. A constant would
+    starve the old, and with a very high one they would outbid each other without end.
     """
     free = jnp.sort(jnp.where(fleet.cluster.lane_mask, servers.free_s, FAR_S), axis=-2)  # [R, L, S]
     lanes, count = free.shape[-2:]
