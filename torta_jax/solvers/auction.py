@@ -9,6 +9,8 @@ In place of the usual phases of falling epsilon the auction starts from the dual
 bids in larger steps for a while, and is then refined. With integer values and epsilon below 1 / N the result is exact.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -140,13 +142,16 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
         scale = problem.value.shape[0] + 1 if problem.exact else 1 / problem.span
         # Nobody pays more than the highest; without tasks the scale is infinite.
         price = jnp.clip(jnp.asarray(init_price, float) * scale, 0, problem.highest)
-    state = _opening(problem, price, final)
-    state = lax.while_loop(
+    state = one_by_one(_bidding)(problem, price, final, max_rounds)
+    return matching(problem, state.server, state.price, state.rounds, finished(state, final))
+
+
+def _bidding(problem: Assignment, price, final, max_rounds) -> Auction:
+    return lax.while_loop(
         lambda state: ~finished(state, final) & (state.rounds < max_rounds),
         lambda state: advance(problem, state, final),
-        state,
+        _opening(problem, price, final),
     )
-    return matching(problem, state.server, state.price, state.rounds, finished(state, final))
 
 
 def forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:
@@ -179,10 +184,9 @@ def finished(state: Auction, final: jax.Array) -> jax.Array:
 
 
 def advance(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
-    """One round: forward while a task is undecided, then reverse; at their end with a smaller epsilon, if any."""
-    state = refine(problem, state, final)
-    forth, back = forward(problem, state), reverse(problem, state)
-    state = jax.tree.map(lambda a, b: jnp.where(state.bidding, a, b), forth, back)
+    """One round: forward while a task is undecided, or reverse while an idle server has a price, or a smaller epsilon."""
+    kind = jnp.where(state.bidding, 0, jnp.where(state.idle, 1, 2))
+    state = lax.switch(kind, (forward, reverse, partial(refine, final=final)), problem, state)
     slow = state.since > PATIENCE + state.rounds // 2
     count = (jnp.arange(problem.room.size) == state.server[:, None]).sum(axis=0)
     return state.replace(
@@ -195,22 +199,25 @@ def advance(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
 
 
 def refine(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
-    """A smaller epsilon where all ends are closed; tasks that are not content with it are undecided again."""
-    due = ~state.bidding & ~state.idle
+    """A smaller epsilon where both ends are closed; tasks that are not content with it are undecided again."""
     epsilon = jnp.maximum((state.epsilon / GROWTH).astype(state.epsilon.dtype), final)
     net, servers = problem.value - state.price, jnp.arange(problem.room.size)
     holds = servers == state.server[:, None]
     own = jnp.where(holds, net, 0).sum(axis=1)
     own = jnp.where(state.server == servers.size, problem.outside, own)
     content = own >= jnp.maximum(net.max(axis=1), problem.outside) - epsilon
-    server = jnp.where(due & ~content, UNDECIDED, state.server)
     return state.replace(
-        server=server,
-        bidding=(server == UNDECIDED).any(),
-        bid=jnp.where(due, jnp.where(holds, state.price, 0).sum(axis=1), state.bid),
-        epsilon=jnp.where(due, epsilon, state.epsilon),
-        since=jnp.where(due, 0, state.since),
+        server=jnp.where(content, state.server, UNDECIDED),
+        bid=jnp.where(holds, state.price, 0).sum(axis=1),
+        epsilon=epsilon,
+        since=jnp.zeros_like(state.since),
     )
+
+
+def one_by_one(solve):
+    """As it is, but a batch on a CPU is solved one after the other, where no problem then waits for the slowest."""
+    cpu = jax.custom_batching.sequential_vmap(solve)
+    return lambda *args: lax.platform_dependent(*args, cpu=cpu, default=solve)
 
 
 def _first(matrix: jax.Array) -> jax.Array:

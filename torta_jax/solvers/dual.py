@@ -43,10 +43,17 @@ LEAST = 1e-6
 """Share of all mass that columns without a price are asked to take at least."""
 
 
-class Problem(struct.PyTreeNode):
-    """Rows with mass, columns with bounds; the last column is outside: it has no bound and no price."""
+dot = partial(jnp.dot, precision="highest")
+"""Adds up faster than `sum` along the last axis, and to the same bits whatever the batch."""
 
-    cost: jax.Array  # [N, C + 1]
+
+class Problem(struct.PyTreeNode):
+    """Rows with mass, columns with bounds; the last column is outside: it has no bound and no price.
+
+    Matrices have the columns first, of which there are few: what is added up most, the rows, then lies side by side.
+    """
+
+    cost: jax.Array  # [C + 1, N]
     mass: jax.Array  # [N] >= 0
     bound: jax.Array  # [C] > 0
     epsilon: jax.Array  # [] temperature, in the units of cost
@@ -63,18 +70,18 @@ class Budget(NamedTuple):
 
 
 def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, jax.Array]:
-    """[N, C + 1] how each row spreads over the columns, and the rows' log-partition functions [N]."""
-    logits = -(problem.cost + jnp.append(price, 0.0)) / temperature
-    top = logits.max(axis=1, keepdims=True)
+    """[C + 1, N] how each row spreads over the columns, and the rows' log-partition functions [N]."""
+    logits = -(problem.cost + jnp.append(price, 0.0)[:, None]) / temperature
+    top = logits.max(axis=0)
     weight = jnp.exp(logits - top)
-    total = weight.sum(axis=1, keepdims=True)
-    return weight / total, (top + jnp.log(total))[:, 0]
+    total = weight.sum(axis=0)
+    return weight / total, top + jnp.log(total)
 
 
 def received(problem: Problem, price: jax.Array) -> jax.Array:
     """[C] mass that reaches each column."""
     share, _ = shares(problem, price, problem.epsilon)
-    return (problem.mass[:, None] * share).sum(axis=0)[:-1]
+    return dot(share, problem.mass)[:-1]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -105,8 +112,8 @@ def lift(problem: Problem, price: jax.Array, temperature) -> jax.Array:
     Scaling of the two columns that are left if all priced ones are seen as one.
     """
     spill = problem.mass.sum() - problem.bound.sum()
-    inside = -(problem.cost[:, :-1] + price) / temperature
-    lead = jax.nn.logsumexp(inside, axis=1) + problem.cost[:, -1] / temperature
+    inside = -(problem.cost[:-1] + price[:, None]) / temperature
+    lead = jax.nn.logsumexp(inside, axis=0) + problem.cost[-1] / temperature
     weight = jnp.log(jnp.maximum(problem.mass, TINY))
     wanted = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(problem.bound.sum())
 
@@ -125,15 +132,15 @@ def scale(problem: Problem, price: jax.Array, temperature, budget: Budget) -> ja
     def window(k, price):
         if not budget.tight:
             price = lift(problem, price, temperature)
-        logits = -(problem.cost + jnp.append(price, 0.0)) / temperature
-        kernel = jnp.exp(logits - logits.max(axis=1, keepdims=True))
-        inside, outside = kernel[:, :-1], kernel[:, -1]
+        logits = -(problem.cost + jnp.append(price, 0.0)[:, None]) / temperature
+        kernel = jnp.exp(logits - logits.max(axis=0))
+        inside, outside = kernel[:-1], kernel[-1]
         highest = jnp.exp(jnp.minimum(price / temperature, 80.0))  # a factor that brings a price to zero
         power = jnp.where(k == 0, 1.0, RELAXATION)
 
         def step(_, factor):
-            row = problem.mass / ((inside * factor).sum(axis=1) + outside + TINY)
-            sent = factor * (inside * row[:, None]).sum(axis=0)
+            row = problem.mass / (dot(factor, inside) + outside + TINY)
+            sent = factor * dot(inside, row)
             ratio = jnp.clip(problem.bound / (sent + TINY), 1e-3, 1e3)
             factor = jnp.clip(factor * ratio**power, 1e-30, 1e30)
             return factor if budget.tight else jnp.minimum(factor, highest)
@@ -144,54 +151,65 @@ def scale(problem: Problem, price: jax.Array, temperature, budget: Budget) -> ja
     return lax.fori_loop(0, -(-budget.scaling_steps // WINDOW), window, price)
 
 
-def direction(problem: Problem, price: jax.Array, temperature, damping, budget: Budget) -> jax.Array:
+def common(problem: Problem, share: jax.Array) -> jax.Array:
+    """[C + 1, C + 1] mass that two columns share: its rows add up to what each column receives."""
+    return dot(problem.mass * share, share.T)
+
+
+def merged(pairs: jax.Array, kept: jax.Array) -> jax.Array:
+    """[C + 1, C + 1] mass that two columns share if the last one stands for all that are not kept."""
+    rest = jnp.where(kept, 0, pairs.T).sum(axis=1)
+    last = jnp.where(kept, rest, 0).at[-1].set(jnp.where(kept, 0, rest).sum())
+    return jnp.where(kept & kept[:, None], pairs, 0).at[-1].set(last).at[:, -1].set(last)
+
+
+def direction(problem: Problem, price: jax.Array, share: jax.Array, damping, budget: Budget) -> jax.Array:
     """[C] change of the prices, in temperatures: Newton's, on the logarithms of what is received over what should be.
 
     Its first term is Sinkhorn's step, and damped it is that step alone. The columns without a price, the outside among
     them, are seen as one that should receive what the others leave. All prices may then move together, so the largest
     column stays and the rest moves against it.
     """
-    share, _ = shares(problem, price, temperature)
-    sent = (problem.mass[:, None] * share).sum(axis=0)
-    free, _ = conditions(problem, price, sent[:-1], budget)
-    rest = (share * jnp.append(~free, True)).sum(axis=1)
-    share = jnp.append(share[:, :-1] * free, rest[:, None], axis=1)
-    sent = (problem.mass[:, None] * share).sum(axis=0)
+    pairs = common(problem, share)
+    free, _ = conditions(problem, price, pairs.sum(axis=1)[:-1], budget)
+    pairs = merged(pairs, jnp.append(free, False))
+    sent = pairs.sum(axis=1)
     left = jnp.maximum(problem.mass.sum() - (problem.bound * free).sum(), LEAST * problem.mass.sum())
     there = jnp.append(free, not budget.tight)
     moves = there & (jnp.arange(sent.size) != jnp.argmax(jnp.where(there, sent, -1.0)))
     gap = jnp.log((sent + TINY) / jnp.append(problem.bound, left))
     root = jnp.sqrt(sent + TINY)
     right = root * jnp.clip(gap, -LARGEST_GAP, LARGEST_GAP)
-    change = solve_curvature(problem, share, root, moves, 1 - damping, right) / root
+    change = solve_curvature(pairs, root, moves, 1 - damping, right) / root
     return (change - (0.0 if budget.tight else change[-1]))[:-1] * free
 
 
-def dual_value(problem: Problem, price: jax.Array, temperature) -> jax.Array:
+def dual_value(problem: Problem, price: jax.Array, log_total: jax.Array, temperature) -> jax.Array:
     """[] dual function, over the temperature."""
-    _, log_total = shares(problem, price, temperature)
-    return -(problem.mass * log_total).sum() - (problem.bound * price).sum() / temperature
+    return -dot(problem.mass, log_total) - dot(problem.bound, price) / temperature
 
 
 def linear_value(problem: Problem, price: jax.Array) -> jax.Array:
     """[] dual function of the problem without entropy: at any prices a lower bound of its least cost."""
-    cheapest = (problem.cost + jnp.append(price, 0.0)).min(axis=1)
-    return (problem.mass * cheapest).sum() - (problem.bound * price).sum()
+    cheapest = (problem.cost + jnp.append(price, 0.0)[:, None]).min(axis=0)
+    return dot(problem.mass, cheapest) - dot(problem.bound, price)
 
 
-def newton(problem: Problem, price: jax.Array, temperature, damping, budget: Budget) -> tuple[jax.Array, jax.Array]:
+def newton(problem: Problem, price: jax.Array, damping, temperature, budget: Budget) -> tuple[jax.Array, jax.Array]:
     """The prices after one step, the longest that does not lose against others; and the damping of the next."""
-    change = direction(problem, price, temperature, damping, budget)
+    share, log_total = shares(problem, price, temperature)
+    change = direction(problem, price, share, damping, budget)
     longest = jnp.maximum(jnp.abs(change).max(), TINY)
-    scales = [*(jnp.minimum(length / longest, 1.0) for length in budget.lengths), 0.0]
-    tried = [settle(problem, price + scale * temperature * change, budget) for scale in scales]
-    # One by one: `vmap` would not fuse them.
-    values = jnp.stack([dual_value(problem, each, temperature) for each in tried])
-    size = problem.mass.sum() + (problem.bound * price).sum() / temperature + jnp.abs(values[-1])
+    lengths = jnp.minimum(jnp.array([*budget.lengths, 0.0], price.dtype) / longest, 1.0)
+    tried = jax.vmap(lambda length: settle(problem, price + length * temperature * change, budget))(lengths)
+    factor = jnp.exp((price - tried) / temperature)
+    grown = dot(jnp.append(factor, jnp.ones_like(factor[:, :1]), axis=1), share)  # one exponential serves all
+    values = jax.vmap(partial(dual_value, problem, temperature=temperature))(tried, log_total + jnp.log(grown))
+    size = problem.mass.sum() + dot(problem.bound, price) / temperature + jnp.abs(values[-1])
     good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * size
     best = jnp.argmax(good)
     damping = jnp.where(best == len(budget.lengths), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
-    return jnp.stack(tried)[best], damping
+    return tried[best], damping
 
 
 def conditions(problem: Problem, price: jax.Array, sent: jax.Array, budget: Budget) -> tuple[jax.Array, jax.Array]:
@@ -202,29 +220,27 @@ def conditions(problem: Problem, price: jax.Array, sent: jax.Array, budget: Budg
     return free, jnp.where(price > 0, jnp.abs(sent - problem.bound), jnp.maximum(sent - problem.bound, 0.0)).max()
 
 
-def solve_curvature(problem: Problem, share, root, free, weight, right) -> jax.Array:
-    """[C] solution x of (I - weight·MᵀM) x = right on the free columns, zero elsewhere.
+def solve_curvature(pairs: jax.Array, root, free, weight, right) -> jax.Array:
+    """[C] solution x of (I - weight·M) x = right on the free columns, zero elsewhere.
 
-    M [N, C] is sqrt(mass)·share / sqrt(received): the dual's curvature with unit diagonal, an M-matrix whose
-    eigenvalues lie between 1 - weight and 1.
+    M [C, C] is the mass two columns share, over the roots of what they receive: the dual's curvature with unit
+    diagonal, an M-matrix whose eigenvalues lie between 1 - weight and 1.
     """
-    scaled = jnp.sqrt(problem.mass)[:, None] * share / root * free
-    curvature = jnp.eye(free.shape[0], dtype=share.dtype) * (1 + 10 * free.size * jnp.finfo(share.dtype).eps)
-    curvature = curvature - weight * jnp.dot(scaled.T, scaled, precision="highest")
-    return cho_solve(cho_factor(curvature, lower=True), jnp.where(free, right, 0.0))
+    scaled = jnp.where(free & free[:, None], pairs / root / root[:, None], 0.0)
+    curvature = jnp.eye(free.shape[0], dtype=pairs.dtype) * (1 + 10 * free.size * jnp.finfo(pairs.dtype).eps)
+    return cho_solve(cho_factor(curvature - weight * scaled, lower=True), jnp.where(free, right, 0.0))
 
 
 def climb(problem: Problem, price: jax.Array, warm, budget: Budget) -> jax.Array:
     """Newton steps, at temperatures that fall from `warm` to the problem's own, and the last ones there."""
     falling = max(budget.newton_steps - budget.final_steps, 0)
-    ratio = (problem.epsilon / warm) ** (1 / max(falling, 1))
+    fallen = jnp.minimum(jnp.arange(1.0, budget.newton_steps + 1) / max(falling, 1), 1.0) if falling else 1.0
+    temperatures = jnp.broadcast_to(warm * (problem.epsilon / warm) ** fallen, (budget.newton_steps,))
 
-    def step(k, carry):
-        price, damping = carry
-        temperature = jnp.where(k < falling, warm * ratio ** (k + 1.0), problem.epsilon)
-        return newton(problem, price, temperature, damping, budget)
+    def step(carry, temperature):
+        return newton(problem, *carry, temperature, budget), None
 
-    return lax.fori_loop(0, budget.newton_steps, step, (price, jnp.full((), DAMPING, price.dtype)))[0]
+    return lax.scan(step, (price, jnp.full((), DAMPING, price.dtype)), temperatures)[0][0]
 
 
 def _forward(problem, start, budget):
@@ -235,12 +251,12 @@ def _forward(problem, start, budget):
 def _backward(budget, saved, price_bar):
     problem, price = saved
     share, _ = shares(problem, price, problem.epsilon)
-    share = share[:, :-1]
-    sent = (problem.mass[:, None] * share).sum(axis=0)
+    pairs = common(problem, share)
+    sent = pairs.sum(axis=1)[:-1]
     free = jnp.arange(price.size) != jnp.argmax(sent) if budget.tight else price > 0
     free = free & (problem.bound > TINY)  # a column that takes nothing has no price to speak of
     root = jnp.sqrt(sent + TINY)
-    pressure = solve_curvature(problem, share, root, free, 1.0, price_bar / root) / root
+    pressure = solve_curvature(pairs[:-1, :-1], root, free, 1.0, price_bar / root) / root
     _, pull = jax.vjp(lambda it: received(it, price) - it.bound, problem)
     (problem_bar,) = pull(problem.epsilon * pressure)
     return problem_bar, jnp.zeros_like(price)

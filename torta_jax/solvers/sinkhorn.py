@@ -168,7 +168,7 @@ def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
     nowhere = dual.NOWHERE * jnp.where(jnp.append(mask, mask[:, :1], axis=1), 1.5, 2.0)
     least = lax.stop_gradient(jnp.where(there, every, jnp.inf).min(axis=1) / unit)
     problem = dual.Problem(
-        cost=jnp.where(there, every / unit - least[:, None], nowhere),
+        cost=jnp.where(there, every / unit - least[:, None], nowhere).T,
         mass=demand / total,
         bound=jnp.where(capacity > 0, capacity / total, dual.TINY),
         epsilon=jnp.asarray(epsilon, cost.dtype),
@@ -179,19 +179,20 @@ def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
 def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) -> TransportPlan:
     problem, total, unit = scaled.problem, scaled.total, scaled.unit
     share, _ = dual.shares(problem, price, problem.epsilon)
-    sent = (problem.mass[:, None] * share).sum(axis=0)[:-1]
-    at_optimum = dual.dual_value(problem, lax.stop_gradient(price), problem.epsilon) * problem.epsilon
+    sent = (problem.mass * share).sum(axis=1)[:-1]
+    best = lax.stop_gradient(price)
+    at_optimum = dual.dual_value(problem, best, dual.shares(problem, best, problem.epsilon)[1], problem.epsilon)
     taken_off = (problem.mass * scaled.least).sum()
     bound = dual.linear_value(problem, price)
     _, error = dual.conditions(problem, price, sent, budget)
-    mass = problem.mass[:, None] * share
+    mass = (problem.mass * share).T
     return TransportPlan(
         routing=_routing(scaled, price),
         plan=total * mass[:, :-1],
         buffered=total * mass[:, -1],
         price=price * unit,
         value=total * (mass * scaled.cost).sum(),
-        objective=(at_optimum + taken_off) * unit * total,
+        objective=(at_optimum * problem.epsilon + taken_off) * unit * total,
         lower_bound=(bound + taken_off) * unit * total,
         marginal_error=error,
         capacity_violation=jnp.maximum(sent - problem.bound, 0.0).max(),
@@ -204,7 +205,7 @@ def _routing(scaled: Scaled, price: jax.Array) -> jax.Array:
 
     Where no column that is allowed has capacity, it is spread over those all the same.
     """
-    logits = -(scaled.problem.cost[:, :-1] + price) / scaled.problem.epsilon
+    logits = -(scaled.problem.cost[:-1].T + price) / scaled.problem.epsilon
     return jax.nn.softmax(logits, axis=1) * scaled.mask.any(axis=1, keepdims=True)
 
 
@@ -223,5 +224,5 @@ def _prices_by_ott(scaled: Scaled) -> jax.Array:
     problem = scaled.problem
     rows, columns = (x / x.sum() for x in (jnp.maximum(problem.mass, FLOOR), jnp.maximum(problem.bound, FLOOR)))
     solver = Sinkhorn(min_iterations=OTT_ITERS, max_iterations=OTT_ITERS, inner_iterations=OTT_ITERS)
-    geometry = Geometry(problem.cost[:, :-1] / problem.epsilon, epsilon=1.0)
+    geometry = Geometry(problem.cost[:-1].T / problem.epsilon, epsilon=1.0)
     return -problem.epsilon * solver(LinearProblem(geometry, rows, columns)).g

@@ -24,7 +24,7 @@ def prices(problem: Assignment, temperature=TEMPERATURE) -> jax.Array:
     unit = jnp.maximum(problem.unit, 1).astype(float)
     worth = jnp.append(problem.value, problem.outside[:, None], axis=1) / unit
     transport = dual.Problem(
-        cost=jnp.where(worth < 0, 2 * dual.NOWHERE, 1 - worth),
+        cost=jnp.where(worth < 0, 2 * dual.NOWHERE, 1 - worth).T,
         mass=problem.mask.astype(worth.dtype),
         bound=jnp.where(problem.room > 0, problem.room, dual.TINY).astype(worth.dtype),
         epsilon=jnp.asarray(temperature, worth.dtype),
@@ -68,20 +68,19 @@ def greedy(problem: Assignment, price: jax.Array) -> jax.Array:
     Who stays out chooses once more among the places that are left, which then cost nothing.
     """
     net = problem.value - price
-    best_two = lax.top_k(jnp.append(net, problem.outside[:, None], axis=1), 2)[0]
-    order = jnp.argsort(best_two[:, 1] - best_two[:, 0])
+    best = jnp.maximum(net.max(axis=1), problem.outside)
+    favourite = jnp.arange(problem.room.size) == jnp.argmax(net, axis=1)[:, None]
+    second = jnp.where(favourite, jnp.minimum(net, problem.outside[:, None]), net).max(axis=1)
+    order = jnp.argsort(second - best)
+    net, value, outside, here = (of[order] for of in (net, problem.value, problem.outside, problem.mask))
 
-    def choose(net, carry):
-        def step(k, carry):
-            left, server = carry
-            task = order[k]
-            row = jnp.where(left > 0, net[task], -problem.highest)
-            best = jnp.argmax(row)
-            takes = (row[best] > problem.outside[task]) & problem.mask[task] & (server[task] == UNMATCHED)
-            left = left - (takes & (jnp.arange(left.size) == best))
-            return left, server.at[task].set(jnp.where(takes, best, server[task]).astype(jnp.int32))
+    def choose(left, task):
+        row, staying, waits = task
+        row = jnp.where(left > 0, row, -problem.highest)
+        best = jnp.argmax(row)
+        takes = waits & (row[best] > staying)
+        return left - (takes & (jnp.arange(left.size) == best)), jnp.where(takes, best, UNMATCHED).astype(jnp.int32)
 
-        return lax.fori_loop(0, order.size, step, carry)
-
-    nobody = problem.room, jnp.full(order.shape, UNMATCHED, jnp.int32)
-    return choose(problem.value, choose(net, nobody))[1]
+    left, first = lax.scan(choose, problem.room, (net, outside, here))
+    _, second = lax.scan(choose, left, (value, outside, here & (first == UNMATCHED)))
+    return jnp.zeros_like(first).at[order].set(jnp.maximum(first, second))
