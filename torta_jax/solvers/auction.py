@@ -25,6 +25,9 @@ UNDECIDED = -1
 PATIENCE = 64
 """Rounds after which epsilon grows."""
 
+BIDDERS = 16
+"""Tasks that bid in a round at most, after the first; more are seldom undecided, and cost their time in each."""
+
 GROWTH = 8
 """Factor by which epsilon grows where bidding takes long, and falls again."""
 
@@ -42,36 +45,45 @@ class Auction(struct.PyTreeNode):
     rounds: jax.Array  # [] int32
 
 
-def forward(problem: Assignment, state: Auction) -> Auction:
-    """Each undecided task bids; a server with places left takes who comes first, a full one its highest bidder.
+def forward(problem: Assignment, state: Auction, task: jax.Array) -> Auction:
+    """The undecided tasks [K] bid; a server with places left takes who comes first, a full one its highest bidder.
 
-    A full server costs what its cheapest place is held at.
+    A full server costs what its cheapest place is held at. An index beyond the last task is nobody.
     """
-    servers, high = jnp.arange(problem.room.size), problem.highest
-    net = problem.value - state.price
+    servers, high, dtype = jnp.arange(problem.room.size), problem.highest, problem.value.dtype
+    staying = problem.outside.at[task].get(mode="fill", fill_value=0)
+    net = problem.value.at[task].get(mode="fill", fill_value=0) - state.price
     best, choice = net.max(axis=1), jnp.argmax(net, axis=1)
     chosen = servers == choice[:, None]
-    second = jnp.maximum(jnp.where(chosen, -high, net).max(axis=1), problem.outside)
-    undecided = state.server == UNDECIDED
-    leaves = undecided & (problem.outside >= best)
-    wants = chosen & (undecided & ~leaves)[:, None]
+    second = jnp.maximum(jnp.where(chosen, -high, net).max(axis=1), staying)
+    here, leaves = task < state.server.size, staying >= best
+    wants = chosen & (here & ~leaves)[:, None]
     bid = jnp.where(chosen, state.price, 0).sum(axis=1) + (best - second) + state.epsilon
     holds = servers == state.server[:, None]
     left = problem.room - holds.sum(axis=0)
     fills = wants & (jnp.cumsum(wants, axis=0) <= left)
     bids = jnp.where(wants & (left <= 0), bid[:, None], -high)
     held = jnp.where(holds, state.bid[:, None], high)
-    wins = _first(bids == bids.max(axis=0)) & (bids > -high)
-    loses = _first(held == held.min(axis=0)) & wins.any(axis=0)
-    takes = (fills | wins).any(axis=1)
-    server = jnp.where(takes, choice, jnp.where(loses.any(axis=1), UNDECIDED, state.server))
-    server = jnp.where(leaves, servers.size, server).astype(jnp.int32)
-    bid = jnp.where(takes, bid, state.bid)
-    holds = servers == server[:, None]
-    lowest = jnp.where(holds, bid[:, None], high).min(axis=0)
-    dearer = (holds.sum(axis=0) >= problem.room) & (problem.room > 0) & (fills | wins).any(axis=0)
-    price = jnp.where(dearer, jnp.maximum(lowest, state.price), state.price)
-    return state.replace(server=server, bid=bid, price=price)
+    takes = fills | (_first(bids == bids.max(axis=0)) & (bids > -high))
+    sells = takes.any(axis=0)
+    loses = _first(held == held.min(axis=0)) & sells & (left <= 0)
+    server = jnp.where(loses.any(axis=1), UNDECIDED, state.server)
+    choice = jnp.where(leaves, servers.size, jnp.where(takes.any(axis=1), choice, UNDECIDED)).astype(jnp.int32)
+    lowest = jnp.minimum(
+        jnp.where(loses, high, held).min(axis=0), jnp.where(takes, bid[:, None], high).min(axis=0)
+    )
+    full = sells & (left <= fills.sum(axis=0))
+    return state.replace(
+        server=server.at[task].set(choice, mode="drop"),
+        bid=state.bid.at[task].set(bid.astype(dtype), mode="drop"),
+        price=jnp.where(full, jnp.maximum(lowest, state.price), state.price),
+    )
+
+
+def first_undecided(state: Auction) -> jax.Array:
+    """[BIDDERS] int32 tasks; where there are fewer, numbers of none."""
+    count = jnp.cumsum(state.server == UNDECIDED)
+    return jnp.searchsorted(count, jnp.arange(1, min(BIDDERS, count.size) + 1)).astype(jnp.int32)
 
 
 def reverse(problem: Assignment, state: Auction) -> Auction:
@@ -147,19 +159,22 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
 
 
 def _bidding(problem: Assignment, price, final, max_rounds) -> Auction:
+    state = _opening(problem, price, final)
+    everybody = forward(problem, state, jnp.arange(state.server.size))
     return lax.while_loop(
         lambda state: ~finished(state, final) & (state.rounds < max_rounds),
         lambda state: advance(problem, state, final),
-        _opening(problem, price, final),
+        _counted(problem, everybody),
     )
 
 
 def forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:
     """Bidding from prices of zero at one epsilon, in the units of `problem`; an idle server then has no price."""
     state = _opening(problem, jnp.zeros(problem.room.shape, problem.value.dtype), epsilon)
+    tasks = jnp.arange(state.server.size)
 
     def round_(state: Auction) -> Auction:
-        state = forward(problem, state)
+        state = forward(problem, state, jnp.where(state.server == UNDECIDED, tasks, tasks.size))
         return state.replace(bidding=(state.server == UNDECIDED).any(), rounds=state.rounds + 1)
 
     return lax.while_loop(lambda state: state.bidding & (state.rounds < max_rounds), round_, state)
@@ -186,7 +201,11 @@ def finished(state: Auction, final: jax.Array) -> jax.Array:
 def advance(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
     """One round: forward while a task is undecided, or reverse while an idle server has a price, or a smaller epsilon."""
     kind = jnp.where(state.bidding, 0, jnp.where(state.idle, 1, 2))
-    state = lax.switch(kind, (forward, reverse, partial(refine, final=final)), problem, state)
+    few = lambda problem, state: forward(problem, state, first_undecided(state))  # noqa: E731
+    return _counted(problem, lax.switch(kind, (few, reverse, partial(refine, final=final)), problem, state))
+
+
+def _counted(problem: Assignment, state: Auction) -> Auction:
     slow = state.since > PATIENCE + state.rounds // 2
     count = (jnp.arange(problem.room.size) == state.server[:, None]).sum(axis=0)
     return state.replace(
