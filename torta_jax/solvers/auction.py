@@ -69,9 +69,7 @@ def forward(problem: Assignment, state: Auction, task: jax.Array) -> Auction:
     loses = _first(held == held.min(axis=0)) & sells & (left <= 0)
     server = jnp.where(loses.any(axis=1), UNDECIDED, state.server)
     choice = jnp.where(leaves, servers.size, jnp.where(takes.any(axis=1), choice, UNDECIDED)).astype(jnp.int32)
-    lowest = jnp.minimum(
-        jnp.where(loses, high, held).min(axis=0), jnp.where(takes, bid[:, None], high).min(axis=0)
-    )
+    lowest = jnp.minimum(jnp.where(loses, high, held).min(axis=0), jnp.where(takes, bid[:, None], high).min(axis=0))
     full = sells & (left <= fills.sum(axis=0))
     return state.replace(
         server=server.at[task].set(choice, mode="drop"),
@@ -80,10 +78,11 @@ def forward(problem: Assignment, state: Auction, task: jax.Array) -> Auction:
     )
 
 
-def first_undecided(state: Auction) -> jax.Array:
-    """[BIDDERS] int32 tasks; where there are fewer, numbers of none."""
+def forward_few(problem: Assignment, state: Auction) -> Auction:
+    """The first BIDDERS of the undecided bid."""
     count = jnp.cumsum(state.server == UNDECIDED)
-    return jnp.searchsorted(count, jnp.arange(1, min(BIDDERS, count.size) + 1)).astype(jnp.int32)
+    task = jnp.searchsorted(count, jnp.arange(1, min(BIDDERS, count.size) + 1))
+    return forward(problem, state, task)
 
 
 def reverse(problem: Assignment, state: Auction) -> Auction:
@@ -130,7 +129,8 @@ def solve(
         mask: [N, S] bool, pairs that are allowed.
         init_price: [S] prices of a similar problem, in place of those of entropic transport.
         epsilon: step of a bid as a share of the range of values; integers ignore it.
-        max_rounds: budget. Tasks that are undecided when it is spent stay unassigned; the certificate still holds.
+        max_rounds: budget, after the first round. Tasks that are undecided when it is spent stay unassigned; the
+            certificate still holds.
 
     Returns:
         `Matching`; status BUDGET_SPENT where bidding did not end.
@@ -154,22 +154,29 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
         scale = problem.value.shape[0] + 1 if problem.exact else 1 / problem.span
         # Nobody pays more than the highest; without tasks the scale is infinite.
         price = jnp.clip(jnp.asarray(init_price, float) * scale, 0, problem.highest)
-    state = one_by_one(_bidding)(problem, price, final, max_rounds)
+    state = one_by_one(_both_ways)(problem, price, final, max_rounds)
     return matching(problem, state.server, state.price, state.rounds, finished(state, final))
 
 
-def _bidding(problem: Assignment, price, final, max_rounds) -> Auction:
+def _both_ways(problem: Assignment, price, final, max_rounds) -> Auction:
     state = _opening(problem, price, final)
-    everybody = forward(problem, state, jnp.arange(state.server.size))
+    state = forward(problem, state, jnp.arange(state.server.size))
     return lax.while_loop(
         lambda state: ~finished(state, final) & (state.rounds < max_rounds),
         lambda state: advance(problem, state, final),
-        _counted(problem, everybody),
+        next_round(problem, state),
     )
 
 
 def forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:
-    """Bidding from prices of zero at one epsilon, in the units of `problem`; an idle server then has no price."""
+    """Bidding from prices of zero at one epsilon, in the units of `problem`; an idle server then has no price.
+
+    All undecided tasks bid in every round: from such prices many are, and rounds are few.
+    """
+    return one_by_one(_forward_only)(problem, epsilon, max_rounds)
+
+
+def _forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:
     state = _opening(problem, jnp.zeros(problem.room.shape, problem.value.dtype), epsilon)
     tasks = jnp.arange(state.server.size)
 
@@ -199,13 +206,14 @@ def finished(state: Auction, final: jax.Array) -> jax.Array:
 
 
 def advance(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
-    """One round: forward while a task is undecided, or reverse while an idle server has a price, or a smaller epsilon."""
+    """One round: forward while a task is undecided, then reverse while an idle server has a price, then finer steps."""
     kind = jnp.where(state.bidding, 0, jnp.where(state.idle, 1, 2))
-    few = lambda problem, state: forward(problem, state, first_undecided(state))  # noqa: E731
-    return _counted(problem, lax.switch(kind, (few, reverse, partial(refine, final=final)), problem, state))
+    state = lax.switch(kind, (forward_few, reverse, partial(refine, final=final)), problem, state)
+    return next_round(problem, state)
 
 
-def _counted(problem: Assignment, state: Auction) -> Auction:
+def next_round(problem: Assignment, state: Auction) -> Auction:
+    """What is open after a round, and a larger epsilon where bidding takes long."""
     slow = state.since > PATIENCE + state.rounds // 2
     count = (jnp.arange(problem.room.size) == state.server[:, None]).sum(axis=0)
     return state.replace(
@@ -234,7 +242,10 @@ def refine(problem: Assignment, state: Auction, final: jax.Array) -> Auction:
 
 
 def one_by_one(solve):
-    """As it is, but a batch on a CPU is solved one after the other, where no problem then waits for the slowest."""
+    """`solve`, whose batch on a CPU is solved one problem after the other: none waits for the slowest.
+
+    Elsewhere a batch runs in lock-step, as always under `vmap`.
+    """
     cpu = jax.custom_batching.sequential_vmap(solve)
     return lambda *args: lax.platform_dependent(*args, cpu=cpu, default=solve)
 

@@ -24,9 +24,6 @@ WARMEST = 0.05
 WINDOW = 10
 """Scaling steps between two evaluations of the exponential."""
 
-RELAXATION = 1.5
-"""Power of a scaling step after the first window (over-relaxation; from a cold start it can diverge)."""
-
 FINAL_STEPS = 8
 """Newton steps at the problem's own temperature; those before them anneal."""
 
@@ -69,6 +66,7 @@ class Budget(NamedTuple):
     lengths: tuple[float, ...] = LENGTHS
 
 
+@jax.custom_vjp
 def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, jax.Array]:
     """[C + 1, N] how each row spreads over the columns, and the rows' log-partition functions [N]."""
     logits = -(problem.cost + jnp.append(price, 0.0)[:, None]) / temperature
@@ -76,6 +74,25 @@ def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, 
     weight = jnp.exp(logits - top)
     total = weight.sum(axis=0)
     return weight / total, top + jnp.log(total)
+
+
+def _shares_forward(problem, price, temperature):
+    share, log_total = shares(problem, price, temperature)
+    return (share, log_total), (problem, price, temperature, share)
+
+
+def _shares_backward(saved, bar):
+    """Of a softmax, with the sums over rows by `dot`."""
+    problem, price, temperature, share = saved
+    share_bar, log_total_bar = bar
+    pull = share * (share_bar - (share_bar * share).sum(axis=0) + log_total_bar)
+    by_column = dot(pull, jnp.ones_like(problem.mass))
+    spent = dot((pull * problem.cost).sum(axis=0), jnp.ones_like(problem.mass)) + dot(by_column[:-1], price)
+    problem_bar = jax.tree.map(jnp.zeros_like, problem).replace(cost=-pull / temperature)
+    return problem_bar, -by_column[:-1] / temperature, spent / temperature**2
+
+
+shares.defvjp(_shares_forward, _shares_backward)
 
 
 def received(problem: Problem, price: jax.Array) -> jax.Array:
@@ -127,7 +144,10 @@ def lift(problem: Problem, price: jax.Array, temperature) -> jax.Array:
 
 
 def scale(problem: Problem, price: jax.Array, temperature, budget: Budget) -> jax.Array:
-    """Sinkhorn's scaling in windows: inside one only matrix-vector products, between two the exponential."""
+    """Sinkhorn's scaling in windows: inside one only matrix-vector products, between two the exponential.
+
+    After the first window steps are over-relaxed, to their 1.5th power; from a cold start that can diverge.
+    """
 
     def window(k, price):
         if not budget.tight:
@@ -136,13 +156,12 @@ def scale(problem: Problem, price: jax.Array, temperature, budget: Budget) -> ja
         kernel = jnp.exp(logits - logits.max(axis=0))
         inside, outside = kernel[:-1], kernel[-1]
         highest = jnp.exp(jnp.minimum(price / temperature, 80.0))  # a factor that brings a price to zero
-        power = jnp.where(k == 0, 1.0, RELAXATION)
 
         def step(_, factor):
             row = problem.mass / (dot(factor, inside) + outside + TINY)
             sent = factor * dot(inside, row)
             ratio = jnp.clip(problem.bound / (sent + TINY), 1e-3, 1e3)
-            factor = jnp.clip(factor * ratio**power, 1e-30, 1e30)
+            factor = jnp.clip(factor * ratio * jnp.where(k == 0, 1.0, jnp.sqrt(ratio)), 1e-30, 1e30)
             return factor if budget.tight else jnp.minimum(factor, highest)
 
         factor = lax.fori_loop(0, WINDOW, step, jnp.ones_like(price))
