@@ -257,7 +257,8 @@ def climb(problem: Problem, price: jax.Array, warm, budget: Budget) -> jax.Array
     temperatures = jnp.broadcast_to(warm * (problem.epsilon / warm) ** fallen, (budget.newton_steps,))
 
     def step(carry, temperature):
-        return newton(problem, *carry, temperature, budget), None
+        price, damping = carry
+        return newton(problem, price, damping, temperature, budget), None
 
     return lax.scan(step, (price, jnp.full((), DAMPING, price.dtype)), temperatures)[0][0]
 
