@@ -194,6 +194,15 @@ def test_ten_thousand_instances_of_integers_are_solved_exactly(kind, load):
 SOLVE = jax.jit(lambda value, room, outside: auction.solve(value, room, outside=outside))
 
 
+@pytest.mark.parametrize("start", [np.nan, np.inf, -np.inf])
+def test_prices_that_are_no_numbers_are_a_start_like_any_other(start):
+    value, room, outside = instance("typed", np.random.default_rng(8))
+    solve = jax.jit(lambda start: auction.solve(value, room, outside=outside, init_price=start))
+    found = solve(jnp.full(8, start))
+    assert found.status == Status.CONVERGED
+    assert int(found.value) == optimum(value, room, outside)
+
+
 def test_values_that_are_not_finite_say_so_when_traced():
     solve = jax.jit(lambda value: auction.solve(value, jnp.array([1, 1])))
     found = solve(jnp.array([[1.0, np.nan], [0.5, 0.2]]))

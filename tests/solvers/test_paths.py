@@ -13,12 +13,15 @@ from torta_jax.solvers import auction
 from torta_jax.solvers.matching import assignment, matching
 
 ROUNDS = 2000
+bid_and_move = auction.bid_and_move.__wrapped__  # pyright: ignore
 
 
 def solve(value, room, outside, start):
     problem = assignment(value, room, outside)
     price = start * problem.unit
-    state = auction._both_ways(problem, price.astype(problem.value.dtype), 1 if problem.exact else 1e-3, ROUNDS)
+    state = auction.bid_and_move.__wrapped__(
+        problem, price.astype(problem.value.dtype), 1 if problem.exact else 1e-3, ROUNDS
+    )
     return matching(problem, state.server, state.price, state.rounds, ~state.bidding & ~state.idle)
 
 
@@ -67,15 +70,3 @@ def test_a_batch_in_lock_step_ends_as_one_by_one(seed, kind, load):
 
 
 LOCK_STEP = jax.jit(jax.vmap(lambda value, room, outside: solve(value, room, outside, 0.3 * jnp.ones(8))))
-
-
-def test_what_a_batch_finds_does_not_depend_on_its_size():
-    rng = np.random.default_rng(6)
-    cases = [instance("typed", rng, tasks=64, servers=16) for _ in range(8)]
-    batch = [jnp.asarray(np.stack(part), jnp.float32) for part in zip(*cases, strict=True)]
-    one = jax.vmap(lambda value, room, outside: auction.solve(value, room, outside=outside))
-    together = one(*batch)
-    for i in range(8):
-        alone = one(*(x[i : i + 1] for x in batch))
-        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_array_equal(a[i], b[0])

@@ -2,7 +2,8 @@
 
 In place of the usual phases of falling epsilon the auction starts from the dual prices of the entropic problem
 (`solvers.dual`), which are nearly those of the optimum: a handful of rounds is left (`solvers.bidding`). Where bidding
-still takes long it is ended by shortest chains of moves (`solvers.paths`). With integer values the result is exact.
+takes long, and for servers that have places left at a price, shortest chains of moves take over (`solvers.paths`), in
+place of the usual reverse rounds. With integer values the result is exact.
 """
 
 import jax
@@ -11,12 +12,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from torta_jax.solvers import checks, soft
-from torta_jax.solvers.bidding import UNDECIDED, Auction, forward, forward_few, next_round, opening, reverse
+from torta_jax.solvers.bidding import UNDECIDED, Auction, forward, forward_few, next_round, opening
 from torta_jax.solvers.matching import Assignment, Matching, assignment, matching
 from torta_jax.solvers.paths import augment, release
 
 PATIENCE = 64
-"""Rounds of bidding, in each direction; then chains of moves."""
+"""Rounds of bidding; who is undecided then finds a place by a chain of moves."""
 
 
 def solve(
@@ -63,14 +64,18 @@ def _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_round
         price = soft.prices(problem)
     else:
         scale = problem.value.shape[0] + 1 if problem.exact else 1 / problem.span
-        # Nobody pays more than the highest; without tasks the scale is infinite.
-        price = jnp.clip(jnp.asarray(init_price, float) * scale, 0, problem.highest)
-    state = one_by_one(_both_ways)(problem, price, final, max_rounds)
+        # Nobody pays more than the whole range; without tasks the scale is infinite.
+        price = jnp.nan_to_num(jnp.clip(jnp.asarray(init_price, float) * scale, 0, problem.unit))
+    state = one_by_one(bid_and_move)(problem, price, final, max_rounds)
     return matching(problem, state.server, state.price, state.rounds, ~state.bidding & ~state.idle)
 
 
-def _both_ways(problem: Assignment, price, final, max_rounds) -> Auction:
-    """Places for the undecided tasks, then tasks or no price for the idle servers, which leaves none undecided."""
+@jax.jit
+def bid_and_move(problem: Assignment, price, epsilon, max_rounds) -> Auction:
+    """Places for the undecided tasks, by bids and then by chains; tasks, or no price, for the idle servers.
+
+    The last phase leaves no task undecided, so each is gone through once.
+    """
 
     def rounds(step, state: Auction, most, there) -> Auction:
         return lax.while_loop(
@@ -79,15 +84,11 @@ def _both_ways(problem: Assignment, price, final, max_rounds) -> Auction:
             state,
         )
 
-    state = opening(problem, price, final)
+    state = opening(problem, price, epsilon)
     state = next_round(problem, forward(problem, state, jnp.arange(state.server.size)))
-    for bids, ends, there in (
-        (forward_few, augment, lambda state: state.bidding),
-        (reverse, release, lambda state: ~state.bidding & state.idle),
-    ):
-        state = rounds(bids, state, jnp.minimum(state.rounds + PATIENCE, max_rounds), there)
-        state = rounds(ends, state, max_rounds, there)
-    return state
+    state = rounds(forward_few, state, jnp.minimum(PATIENCE, max_rounds), lambda state: state.bidding)
+    state = rounds(augment, state, max_rounds, lambda state: state.bidding)
+    return rounds(release, state, max_rounds, lambda state: ~state.bidding & state.idle)
 
 
 def forward_only(problem: Assignment, epsilon, max_rounds) -> Auction:

@@ -1,8 +1,7 @@
-"""Rounds of an auction: tasks bid for places on servers, and servers with places left bid for tasks.
+"""Rounds of an auction: tasks bid for places on servers.
 
 Forward rounds after Bertsekas (1988), with the rule of similar objects (Bertsekas and Castañon 1989): a bid is measured
-against the best *other server*, not another place on the same one. Tasks may stay outside, so a server with places left
-must cost nothing; reverse rounds (Bertsekas, Castañon and Tsaknakis 1993) lower its price until it does, or is full.
+against the best *other server*, not another place on the same one.
 """
 
 import jax
@@ -91,29 +90,6 @@ def forward_few(problem: Assignment, state: Auction) -> Auction:
     count = jnp.cumsum(state.server == UNDECIDED)
     task = jnp.searchsorted(count, jnp.arange(1, min(BIDDERS, count.size) + 1))
     return forward(problem, state, task)
-
-
-def reverse(problem: Assignment, state: Auction) -> Auction:
-    """Each server with places left and a price lowers it to the second-highest claim, and offers the highest a place.
-
-    A claim is what a task would gain from a place that is free; it takes the best it is offered.
-    """
-    servers, high = jnp.arange(problem.room.size), problem.highest
-    holds = servers == state.server[:, None]
-    idle = (holds.sum(axis=0) < problem.room) & (state.price > 0)
-    profit = jnp.where(holds, problem.value - state.price, 0).sum(axis=1)
-    profit = jnp.where(state.server == servers.size, problem.outside, profit)
-    claim = jnp.where(holds, -high, problem.value - profit[:, None])
-    first = _first(claim == claim.max(axis=0))
-    second = jnp.where(first, -high, claim).max(axis=0)
-    lower = second - state.epsilon  # not compared with the highest claim, which may equal the second to the last bit
-    accepts = idle & ((lower > 0) | (claim.max(axis=0) >= state.epsilon))
-    price = jnp.where(idle, jnp.minimum(state.price, jnp.maximum(lower, 0)), state.price)
-    gain = jnp.where(first & accepts, problem.value - price, -high)
-    kept = jnp.where(holds, problem.value - price, 0).sum(axis=1)  # its own server may have become cheaper, too
-    moves = gain.max(axis=1) > jnp.where(state.server == servers.size, problem.outside, kept)
-    server = jnp.where(moves, jnp.argmax(gain, axis=1), state.server).astype(jnp.int32)
-    return state.replace(server=server, price=price)
 
 
 def _first(matrix: jax.Array) -> jax.Array:

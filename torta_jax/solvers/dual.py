@@ -44,6 +44,11 @@ dot = partial(jnp.dot, precision="highest")
 """Adds up faster than `sum` along the last axis, and to the same bits whatever the batch."""
 
 
+def total(x: jax.Array) -> jax.Array:
+    """[...] sums along the last axis."""
+    return dot(x, jnp.ones_like(x, shape=x.shape[-1:]))
+
+
 class Problem(struct.PyTreeNode):
     """Rows with mass, columns with bounds; the last column is outside: it has no bound and no price.
 
@@ -72,8 +77,8 @@ def shares(problem: Problem, price: jax.Array, temperature) -> tuple[jax.Array, 
     logits = -(problem.cost + jnp.append(price, 0.0)[:, None]) / temperature
     top = logits.max(axis=0)
     weight = jnp.exp(logits - top)
-    total = weight.sum(axis=0)
-    return weight / total, top + jnp.log(total)
+    together = weight.sum(axis=0)
+    return weight / together, top + jnp.log(together)
 
 
 def _shares_forward(problem, price, temperature):
@@ -86,8 +91,8 @@ def _shares_backward(saved, bar):
     problem, price, temperature, share = saved
     share_bar, log_total_bar = bar
     pull = share * (share_bar - (share_bar * share).sum(axis=0) + log_total_bar)
-    by_column = dot(pull, jnp.ones_like(problem.mass))
-    spent = dot((pull * problem.cost).sum(axis=0), jnp.ones_like(problem.mass)) + dot(by_column[:-1], price)
+    by_column = total(pull)
+    spent = total((pull * problem.cost).sum(axis=0)) + dot(by_column[:-1], price)
     problem_bar = jax.tree.map(jnp.zeros_like, problem).replace(cost=-pull / temperature)
     return problem_bar, -by_column[:-1] / temperature, spent / temperature**2
 
@@ -120,7 +125,7 @@ def settle(problem: Problem, price: jax.Array, budget: Budget) -> jax.Array:
     if budget.tight:
         return price - price.min()
     price = jnp.maximum(price, 0.0)
-    return price - jnp.where(problem.mass.sum() <= problem.bound.sum(), price.min(), 0.0)
+    return price - jnp.where(total(problem.mass) <= total(problem.bound), price.min(), 0.0)
 
 
 def lift(problem: Problem, price: jax.Array, temperature) -> jax.Array:
@@ -128,15 +133,16 @@ def lift(problem: Problem, price: jax.Array, temperature) -> jax.Array:
 
     Scaling of the two columns that are left if all priced ones are seen as one.
     """
-    spill = problem.mass.sum() - problem.bound.sum()
+    spill = total(problem.mass) - total(problem.bound)
     inside = -(problem.cost[:-1] + price[:, None]) / temperature
     lead = jax.nn.logsumexp(inside, axis=0) + problem.cost[-1] / temperature
     weight = jnp.log(jnp.maximum(problem.mass, TINY))
-    wanted = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(problem.bound.sum())
+    log_total = lambda x: x.max() + jnp.log(total(jnp.exp(x - x.max())))  # noqa: E731
+    wanted = jnp.log(jnp.maximum(spill, TINY)) - jnp.log(total(problem.bound))
 
     def step(_, shift):
-        outside = jax.nn.logsumexp(weight - jax.nn.softplus(lead - shift))
-        within = jax.nn.logsumexp(weight - jax.nn.softplus(shift - lead))
+        outside = log_total(weight - jax.nn.softplus(lead - shift))
+        within = log_total(weight - jax.nn.softplus(shift - lead))
         return shift + wanted - (outside - within)
 
     shift = lax.fori_loop(0, 4, step, jnp.zeros_like(spill))
@@ -177,8 +183,8 @@ def common(problem: Problem, share: jax.Array) -> jax.Array:
 
 def merged(pairs: jax.Array, kept: jax.Array) -> jax.Array:
     """[C + 1, C + 1] mass that two columns share if the last one stands for all that are not kept."""
-    rest = jnp.where(kept, 0, pairs.T).sum(axis=1)
-    last = jnp.where(kept, rest, 0).at[-1].set(jnp.where(kept, 0, rest).sum())
+    rest = dot(pairs, 1.0 - kept)
+    last = jnp.where(kept, rest, 0).at[-1].set(dot(rest, 1.0 - kept))
     return jnp.where(kept & kept[:, None], pairs, 0).at[-1].set(last).at[:, -1].set(last)
 
 
@@ -190,10 +196,11 @@ def direction(problem: Problem, price: jax.Array, share: jax.Array, damping, bud
     column stays and the rest moves against it.
     """
     pairs = common(problem, share)
-    free, _ = conditions(problem, price, pairs.sum(axis=1)[:-1], budget)
+    free, _ = conditions(problem, price, total(pairs)[:-1], budget)
     pairs = merged(pairs, jnp.append(free, False))
-    sent = pairs.sum(axis=1)
-    left = jnp.maximum(problem.mass.sum() - (problem.bound * free).sum(), LEAST * problem.mass.sum())
+    sent = total(pairs)
+    mass = total(problem.mass)
+    left = jnp.maximum(mass - dot(problem.bound, free), LEAST * mass)
     there = jnp.append(free, not budget.tight)
     moves = there & (jnp.arange(sent.size) != jnp.argmax(jnp.where(there, sent, -1.0)))
     gap = jnp.log((sent + TINY) / jnp.append(problem.bound, left))
@@ -224,7 +231,7 @@ def newton(problem: Problem, price: jax.Array, damping, temperature, budget: Bud
     factor = jnp.exp((price - tried) / temperature)
     grown = dot(jnp.append(factor, jnp.ones_like(factor[:, :1]), axis=1), share)  # one exponential serves all
     values = jax.vmap(partial(dual_value, problem, temperature=temperature))(tried, log_total + jnp.log(grown))
-    size = problem.mass.sum() + dot(problem.bound, price) / temperature + jnp.abs(values[-1])
+    size = total(problem.mass) + dot(problem.bound, price) / temperature + jnp.abs(values[-1])
     good = values >= values.max() - 8 * jnp.finfo(price.dtype).eps * size
     best = jnp.argmax(good)
     damping = jnp.where(best == len(budget.lengths), jnp.minimum(damping * 16, 1.0), jnp.maximum(damping / 4, LEAST))
@@ -272,7 +279,7 @@ def _backward(budget, saved, price_bar):
     problem, price = saved
     share, _ = shares(problem, price, problem.epsilon)
     pairs = common(problem, share)
-    sent = pairs.sum(axis=1)[:-1]
+    sent = total(pairs)[:-1]
     free = jnp.arange(price.size) != jnp.argmax(sent) if budget.tight else price > 0
     free = free & (problem.bound > TINY)  # a column that takes nothing has no price to speak of
     root = jnp.sqrt(sent + TINY)

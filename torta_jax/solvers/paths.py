@@ -1,8 +1,11 @@
-"""Shortest chains of moves, which end an auction that takes long: where many tasks are alike, bids rise by small steps.
+"""Shortest chains of moves: the end of an auction, where bids would rise or prices fall by many small steps.
 
 After the primal-dual methods for flows (Ahuja, Magnanti and Orlin 1993, chapter 9). A move costs what the task loses by
 it, and epsilon, by which it may be short of its best already: no move costs less than nothing, and all stay content to
 epsilon when the prices change by what is left of the shortest chain.
+
+Tasks may stay outside, so the matching is the best only if a server with places left costs nothing. Here it fills them
+or loses its price, where an auction would hold reverse rounds (Bertsekas, Castañon and Tsaknakis 1993).
 """
 
 import jax.numpy as jnp
@@ -58,7 +61,8 @@ def augment(problem: Assignment, state: Auction) -> Auction:
         before = jnp.where(mover == task, UNDECIDED, state.server[mover])
         return jnp.where(tasks == mover, place, server), before
 
-    server, _ = lax.while_loop(lambda carry: carry[1] != UNDECIDED, shift, (server, place.astype(jnp.int32)))
+    more = lambda carry: (carry[1] != UNDECIDED) & (parent[carry[1]] < tasks.size)  # noqa: E731
+    server, _ = lax.while_loop(more, shift, (server, place.astype(jnp.int32)))
     server = server.astype(jnp.int32)
     held = jnp.where(servers == server[:, None], price, 0).sum(axis=1)
     return state.replace(server=server, price=price, bid=jnp.maximum(state.bid, held))
@@ -110,5 +114,7 @@ def release(problem: Assignment, state: Auction) -> Auction:
         server, place = carry
         return jnp.where(tasks == mover[place], target[place], server), target[place]
 
-    server, _ = lax.while_loop(lambda carry: carry[1] != goal, shift, (server, place))
+    server, _ = lax.while_loop(
+        lambda carry: (carry[1] != goal) & (mover[carry[1]] < tasks.size), shift, (server, place)
+    )
     return state.replace(server=server.astype(jnp.int32), price=price)
