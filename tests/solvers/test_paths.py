@@ -13,21 +13,21 @@ from torta_jax.solvers import auction
 from torta_jax.solvers.matching import assignment, matching
 
 ROUNDS = 2000
-bid_and_move = auction.bid_and_move.__wrapped__  # pyright: ignore
 
 
 def solve(value, room, outside, start):
     problem = assignment(value, room, outside)
     price = start * problem.unit
-    state = auction.bid_and_move.__wrapped__(
-        problem, price.astype(problem.value.dtype), 1 if problem.exact else 1e-3, ROUNDS
-    )
+    state = auction.bid_and_move(problem, price.astype(problem.value.dtype), 1 if problem.exact else 1e-3, ROUNDS)
     return matching(problem, state.server, state.price, state.rounds, ~state.bidding & ~state.idle)
 
 
 @pytest.fixture
 def hardly_a_bid(monkeypatch):
+    jax.clear_caches()  # what was compiled has the usual patience
     monkeypatch.setattr(auction, "PATIENCE", 1)
+    yield
+    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("hardly_a_bid")
