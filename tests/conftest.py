@@ -11,3 +11,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if cache is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Each compiled program takes memory maps, of which Linux grants a process 65,530: a module's go when it ends."""
+    yield
+    import jax  # not before its cache is named above
+
+    jax.clear_caches()

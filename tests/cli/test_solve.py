@@ -15,7 +15,7 @@ from torta_jax.cli.tableau import read
 from torta_jax.errors import InputError
 
 TRANSPORT = ",denver,atlanta,demand\ndenver,0,1.2,30\natlanta,1.2,,20\ncapacity,40,40,\n"
-ASSIGNMENT = ",a,b,outside\nx,5,3,0\ny,4,,1\nz,4,2,1\nroom,1,1,\n"
+ASSIGNMENT = ",a,b,outside\nx,5,3,0\ny,6,,1\nz,4,2,1\nroom,1,1,\n"
 
 
 def solve(tmp_path, capsys, kind, content, *options):
@@ -65,8 +65,8 @@ def test_balanced_gives_every_column_its_share(tmp_path, capsys):
 def test_whole_numbers_are_assigned_exactly_and_the_result_goes_to_a_file(tmp_path, capsys):
     status, out, _ = solve(tmp_path, capsys, "assignment", ASSIGNMENT, "--out", str(tmp_path / "result.csv"))
     assert status == 0
-    assert out == "# value 8, upper bound 8, assigned 2, unassigned 1, rounds 3, status converged\n"
-    assert (tmp_path / "result.csv").read_text() == "task,server,value\nx,b,3\ny,a,4\nz,,1\n"
+    assert out == "# value 10, upper bound 10, assigned 2, unassigned 1, rounds 1, status converged\n"
+    assert (tmp_path / "result.csv").read_text() == "task,server,value\nx,b,3\ny,a,6\nz,,1\n"
 
 
 def test_other_numbers_are_assigned_nearly_and_no_column_outside_is_needed(tmp_path, capsys):
