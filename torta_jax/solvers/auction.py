@@ -41,8 +41,8 @@ def solve(
         mask: [N, S] bool, pairs that are allowed.
         init_price: [S] prices of a similar problem, in place of those of entropic transport.
         epsilon: step of a bid as a share of the range of values; integers ignore it.
-        max_rounds: budget, after the first round. Tasks that are undecided when it is spent stay unassigned; the
-            certificate still holds.
+        max_rounds: budget; the first round is held in any case. Tasks that are undecided when it is spent stay
+            unassigned; the certificate still holds.
 
     Returns:
         `Matching`; status BUDGET_SPENT where bidding did not end.

@@ -179,7 +179,7 @@ def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
 def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) -> TransportPlan:
     problem, total, unit = scaled.problem, scaled.total, scaled.unit
     share, _ = dual.shares(problem, price, problem.epsilon)
-    sent = (problem.mass * share).sum(axis=1)[:-1]
+    sent = dual.dot(share, problem.mass)[:-1]
     best = lax.stop_gradient(price)
     at_optimum = dual.dual_value(problem, best, dual.shares(problem, best, problem.epsilon)[1], problem.epsilon)
     taken_off = (problem.mass * scaled.least).sum()
