@@ -21,7 +21,7 @@ class Status(enum.IntEnum):
     CONVERGED = 0
     BUDGET_SPENT = 1
     INFEASIBLE = 2
-    NON_FINITE = 3
+    NON_FINITE = 3  # what was given is not finite, or not allowed
 
 
 class Phase(enum.IntEnum):

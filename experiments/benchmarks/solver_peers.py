@@ -34,9 +34,7 @@ def ott(max_iterations: int | None):
     @jax.jit
     @jax.vmap
     def solve(cost, demand, capacity):
-        problem = LinearProblem(Geometry(cost, epsilon=0.05 * cost.mean()), demand, capacity)
-        plan = solver(problem).matrix
-        return plan, jnp.abs(plan.sum(axis=0) - capacity).max() + jnp.abs(plan.sum(axis=1) - demand).max()
+        return solver(LinearProblem(Geometry(cost, epsilon=0.05 * cost.mean()), demand, capacity)).matrix
 
     return solve
 
@@ -52,10 +50,11 @@ def emd(cost, demand, capacity) -> list[np.ndarray]:
 
 
 def pot_batch(cost, demand, capacity):
-    """POT's own batch of Sinkhorn iterations, in NumPy."""
+    """POT's own batch of Sinkhorn iterations, in NumPy; each problem in units of its mean cost."""
     from ot.batch import solve_batch  # pyright: ignore[reportMissingImports]
 
-    return solve_batch(cost, 0.05 * cost.mean(), demand, capacity, max_iter=POT_ITERS, tol=0.0)
+    cost = cost / cost.mean(axis=(1, 2), keepdims=True)
+    return np.asarray(solve_batch(cost, 0.05, demand, capacity, max_iter=POT_ITERS, tol=0.0).plan)
 
 
 def scipy_lsa(value, room, outside) -> list[float]:
@@ -72,22 +71,32 @@ def _lsa(value, room, outside) -> float:
 
 def min_cost_flow(value, room, outside) -> list[int]:
     """Best total values by OR-tools' minimum-cost flow on the graph of tasks, servers and the outside."""
-    return [_flow(*case) for case in zip(value, room, outside, strict=True)]
+    tasks, servers = np.shape(value)[1:]
+    out, sink = tasks + servers, tasks + servers + 1
+    task, server, one = np.arange(tasks), np.arange(tasks, out + 1), np.ones(tasks, int)
+    tails = np.concatenate([np.repeat(task, servers), task, server])  # the same graph for all
+    heads = np.concatenate([np.tile(server[:-1], tasks), np.full(tasks, out), np.full(server.size, sink)])
+    pairs, nodes, supplies = np.ones(tails.size - server.size, int), np.append(task, sink), np.append(one, -tasks)
+    return [
+        _flow(
+            (
+                tails,
+                heads,
+                np.concatenate([pairs, places, [tasks]]),
+                -np.concatenate([worth.ravel(), staying, 0 * server]),
+            ),
+            (nodes, supplies),
+        )
+        for worth, places, staying in zip(value, room, outside, strict=True)
+    ]
 
 
-def _flow(value, room, outside) -> int:
+def _flow(arcs, supplies) -> int:
     from ortools.graph.python.min_cost_flow import SimpleMinCostFlow  # pyright: ignore[reportMissingImports]
 
-    tasks, servers = value.shape
     flow = SimpleMinCostFlow()
-    sink, out = tasks + servers + 1, tasks + servers
-    task, server = np.repeat(np.arange(tasks), servers), np.tile(np.arange(tasks, out), tasks)
-    one = np.ones(tasks, int)
-    flow.add_arcs_with_capacity_and_unit_cost(task, server, np.ones(task.size, int), -value.ravel())
-    flow.add_arcs_with_capacity_and_unit_cost(np.arange(tasks), np.full(tasks, out), one, -outside)
-    last = np.arange(tasks, out + 1)
-    flow.add_arcs_with_capacity_and_unit_cost(last, np.full(last.size, sink), np.append(room, tasks), 0 * last)
-    flow.set_nodes_supplies(np.append(np.arange(tasks), sink), np.append(one, -tasks))
+    flow.add_arcs_with_capacity_and_unit_cost(*arcs)
+    flow.set_nodes_supplies(*supplies)
     assert flow.solve() == flow.OPTIMAL
     return -flow.optimal_cost()
 

@@ -95,7 +95,11 @@ def test_other_numbers_are_assigned_nearly_and_no_column_outside_is_needed(tmp_p
         ("transport", TRANSPORT.replace("40,40,", "40,40,9"), "nothing may stand in row 'capacity' under 'demand'"),
         ("transport", "", "a header, a row and the row 'capacity' are needed"),
         ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1.5,\n"), "'1.5' is not a whole number of at least 0"),
-        ("assignment", ASSIGNMENT.replace("5", "500000000000"), "beyond 2"),
+        ("assignment", ASSIGNMENT.replace("5", "500000000000"), "floats have no such limit (--floats)"),
+        ("assignment", ASSIGNMENT.replace("5", "5e300"), "too large to be counted (--floats)"),
+        ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1e300,\n"), "room of less than 2**31 is needed, 1e+300 is not"),
+        ("transport", TRANSPORT.replace(",denver", ",buffered"), "no column may be called 'buffered'"),
+        ("transport", TRANSPORT.replace("atlanta,1", "price,1"), "no row may be called 'price'"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path, capsys, kind, content, message):

@@ -43,6 +43,15 @@ def test_both_marginals_are_exact_where_capacity_is_the_demand_and_little_else_c
         assert np.abs(np.asarray(found) - plan).sum() <= 2 * off
 
 
+@pytest.mark.parametrize("unit", [1e-20, 1e20])
+def test_units_do_not_matter(unit):
+    plan, demand, capacity = (np.asarray(part, np.float32) for part in instance(3, 0.9))
+    plain = feasible(plan, demand, capacity)
+    np.testing.assert_allclose(
+        feasible(unit * plan, unit * demand, unit * capacity) / unit, plain, rtol=1e-5, atol=1e-6
+    )
+
+
 def test_a_feasible_plan_stays_as_it_is():
     plan, _, capacity = instance(1, 0.5)
     np.testing.assert_allclose(feasible(plan, plan.sum(axis=1), capacity + plan.sum(axis=0)), plan, atol=1e-6)

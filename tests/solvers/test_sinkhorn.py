@@ -60,6 +60,52 @@ def test_the_default_budget_converges(load):
     assert (found.capacity_violation < 1e-3).all()
 
 
+@pytest.mark.parametrize("load", [0.7, 0.95])
+@pytest.mark.parametrize("kept", [0.6, 0.4, 0.25])
+def test_the_default_budget_converges_where_pairs_are_forbidden(kept, load):
+    rng = np.random.default_rng(7)
+    cases = [instance(i, load, regions=12) for i in range(200)]
+    batch = [jnp.asarray(np.stack(part), float) for part in zip(*cases, strict=True)]
+    mask = jnp.asarray(rng.uniform(size=batch[0].shape) < kept)
+    found = jax.jit(jax.vmap(lambda *args: capacitated(*args[:3], mask=args[3])))(*batch, mask)
+    assert (found.status == Status.BUDGET_SPENT).mean() <= 0.01
+    done = found.status != Status.BUDGET_SPENT
+    assert (found.capacity_violation[done] <= 1e-3).all()
+
+
+def test_a_small_violation_of_each_of_many_capacities_is_a_large_one():
+    rng = np.random.default_rng(0)
+    problem = rng.uniform(size=(4, 2000)), np.full(4, 0.25), np.full(2000, 1.05 / 2000)
+    for solve in (capacitated, balanced):
+        found = solve(*arrays(*problem), scaling_iters=0, newton_iters=0)
+        received = np.asarray(found.plan, float).sum(axis=0)
+        excess = np.maximum(received - np.asarray(problem[2]) / (1.05 if solve is balanced else 1), 0).sum()
+        assert found.capacity_violation == pytest.approx(excess, rel=1e-3)
+        assert found.marginal_error > 0.1
+        assert found.status == Status.BUDGET_SPENT
+
+
+def test_a_plan_that_has_not_converged_says_so_also_in_overload():
+    found = capacitated(*arrays(*instance(0, load=1.5)), scaling_iters=0, newton_iters=0)
+    assert found.capacity_violation > 0.01
+    assert found.status == Status.BUDGET_SPENT
+
+
+@pytest.mark.parametrize("start", [[1e4, 1e4, 1e4, 0, 0], [1e9, 0, 0, 0, 0], [-5, -5, -5, -5, -5]])
+@pytest.mark.parametrize("solve", [capacitated, balanced])
+def test_a_start_of_any_prices_leads_to_the_same_plan(solve, start):
+    problem = arrays(*instance(3, load=0.9))
+    found, there = solve(*problem, init=jnp.asarray(start, float)), solve(*problem)
+    assert found.status == Status.CONVERGED
+    np.testing.assert_allclose(found.plan, there.plan, atol=1e-3)
+
+
+def test_a_traced_temperature_gets_steps_enough_for_a_low_one():
+    cost, demand, capacity = arrays(*instance(2, load=0.9))
+    found = jax.jit(lambda epsilon: capacitated(cost, demand, capacity, epsilon=epsilon))(0.01)
+    assert found.status == Status.CONVERGED
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("backend", ["own", "ott"])
 def test_balanced_is_the_converged_plan_of_ott(seed, backend):
@@ -153,10 +199,21 @@ def test_too_small_a_budget_says_so():
     assert found.status == Status.BUDGET_SPENT
 
 
-def test_values_that_are_not_finite_say_so_when_traced():
-    cost, demand, capacity = instance(0)
-    cost[0, 0] = np.nan
-    assert jax.jit(capacitated)(*arrays(cost, demand, capacity)).status == Status.NON_FINITE
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -3.0])
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("solve", [capacitated, balanced])
+def test_values_that_are_not_allowed_say_so_when_traced(solve, part, wrong):
+    problem = instance(0)
+    problem[part][(0, 0) if part == 0 else 0] = wrong
+    allowed = part == 0 and wrong == -3.0  # a cost may be negative
+    assert (jax.jit(solve)(*arrays(*problem)).status == Status.NON_FINITE) != allowed
+
+
+def test_capacity_beyond_all_bounds_is_as_good_as_none():
+    cost, demand, _ = arrays(*instance(0))
+    found = capacitated(cost, demand, jnp.full(REGIONS, 3e38))
+    assert found.status == Status.CONVERGED
+    assert found.lower_bound <= found.value
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -363,6 +420,11 @@ def test_bounds_meet_a_rounded_plan(load):
         ({"mask": np.zeros((2, 2), bool)}, "mask: every pair is forbidden"),
         ({"mask": np.ones((2, 3), bool)}, r"mask: shape \(2, 2\) is needed"),
         ({"init": np.zeros(3)}, r"init: shape \(2,\) is needed"),
+        ({"epsilon": np.nan}, "epsilon = nan: a finite number above 0 is needed"),
+        ({"epsilon": 0.0}, "epsilon = 0.0: a finite number above 0 is needed"),
+        ({"epsilon": np.ones(2)}, r"epsilon: shape \(\) is needed"),
+        ({"newton_iters": -2}, "newton_iters = -2: a whole number is needed"),
+        ({"scaling_iters": 2.5}, "scaling_iters = 2.5: a whole number is needed"),
     ],
 )
 @pytest.mark.parametrize("solve", [capacitated, balanced])

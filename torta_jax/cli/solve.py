@@ -53,6 +53,9 @@ def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict
     solve = sinkhorn.balanced if command.balanced else sinkhorn.capacitated
     assert problem.side is not None
     args = problem.cells, problem.side, problem.foot
+    for what, names, taken in (("column", problem.columns, ("name", "buffered")), ("row", problem.rows, ("price",))):
+        for name in taken:
+            require(name not in names, f"{path}: no {what} may be called {name!r}, the result has one")
     try:
         found = solve(*args, mask=problem.mask, epsilon=command.epsilon, **THOROUGH)
     except InputError as error:
@@ -79,18 +82,21 @@ def assignment(path: str, command: SolveAssignment) -> tuple[list[list[Any]], di
     outside = np.zeros(len(problem.rows)) if problem.side is None else problem.side
     whole = not (problem.cells % 1).any() and not (outside % 1).any() and not command.floats
     number = int if whole else float
-    if whole:
-        require(bool(np.abs([problem.cells.max(), problem.cells.min()]).max() < 2**31), f"{path}: a value beyond 2**31")
+    largest = max(np.abs(problem.cells).max(), np.abs(outside).max())
+    require(not whole or largest < 2**53, f"{path}: {largest:.17g} is too large to be counted (--floats)")
+    require(
+        bool((problem.foot < 2**31).all()), f"{path}: room of less than 2**31 is needed, {problem.foot.max():g} is not"
+    )
     args = problem.cells.astype(number), problem.foot.astype(int)
     try:
-        found = auction.solve(*args, outside=outside.astype(number), mask=problem.mask, max_rounds=100_000)
+        found = auction.solve(*args, outside=outside.astype(number), mask=problem.mask)
     except InputError as error:
-        raise InputError(f"{path}: {error} (--floats)") from None
+        raise InputError(f"{path}: {error}{' (--floats)' * ('floats' in str(error))}") from None
     server = [problem.columns[j] if j >= 0 else "" for j in found.server.tolist()]
     value = [problem.cells[i, j] if j >= 0 else outside[i] for i, j in enumerate(found.server.tolist())]
     summary = {
-        "value": float(found.value),
-        "upper_bound": float(found.dual_value),
+        "value": found.value.item(),
+        "upper_bound": found.dual_value.item(),
         "assigned": int((found.server >= 0).sum()),
         "unassigned": int((found.server < 0).sum()),
         "rounds": int(found.rounds),
@@ -114,7 +120,7 @@ def records(table: list[list[Any]]) -> list[dict[str, Any]]:
 
 def as_csv(table: list[list[Any]]) -> str:
     output = io.StringIO()
-    number = lambda cell: f"{cell:.6g}" if isinstance(cell, float) else cell  # noqa: E731
+    number = lambda cell: f"{cell:.12g}" if isinstance(cell, float) else cell  # noqa: E731
     csv.writer(output, lineterminator="\n").writerows([map(number, line) for line in table])
     return output.getvalue()
 
@@ -123,6 +129,6 @@ def certificate(summary: dict[str, Any]) -> str:
     """One line for people; the prices of an assignment are in the JSON document."""
     told = {name: number for name, number in summary.items() if name != "prices"}
     return "# " + ", ".join(
-        f"{name.replace('_', ' ')} {number:.6g}" if isinstance(number, float) else f"{name} {number}"
+        f"{name.replace('_', ' ')} {number:.9g}" if isinstance(number, float) else f"{name.replace('_', ' ')} {number}"
         for name, number in told.items()
     )

@@ -26,7 +26,7 @@ class Transport(struct.PyTreeNode):
     plan: int = 0  # index into PLANS
     price_weight: float = 1.0  # w1 of Eq 2, on the electricity price over its mean
     latency_weight: float = 0.1  # w2 of Eq 2, on latency + bandwidth cost over their mean
-    epsilon: float = 0.05  # entropy, as a share of the mean cost
+    epsilon: float = 0.05  # entropy, as a share of the mean cost; less needs more steps than are made
     utilisation: float = 0.75  # of a region's capacity that `capacitated` may fill
     smoothing: float = 0.0  # lambda_1 of Eq 3: A = (P* + lambda_1·A_prev) / (1 + lambda_1)
 
@@ -114,7 +114,9 @@ class Rules(struct.PyTreeNode):
             lambda: jnp.eye(demand.shape[0], dtype=cost.dtype),
             lambda: jnp.full_like(cost, 1 / demand.shape[0]),
             lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon, backend="ott").routing,
-            lambda: sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon).routing,
+            lambda: (
+                sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, newton_iters=sinkhorn.NEWTON_ITERS).routing
+            ),
         )
         return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)
 

@@ -8,6 +8,7 @@ place of the usual reverse rounds. With integer values the result is exact.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -29,29 +30,35 @@ def solve(
     mask: ArrayLike | None = None,
     init_price: ArrayLike | None = None,
     epsilon: float = 1e-3,
-    max_rounds: int = 2000,
+    max_rounds: int | None = None,
 ) -> Matching:
     """Match tasks to servers for the highest total value.
 
     Args:
-        value: [N, S] of task i on server j. Integers are solved exactly, floats to N·epsilon of their range.
+        value: [N, S] of task i on server j. Integers are solved exactly, floats to N·epsilon of their range, which is
+            that of the values of pairs worth more than outside.
         room: [S] int, tasks a server takes at most.
         outside: [N] value of leaving a task unassigned, in the units of value; default 0.
         task_mask: [N] bool, tasks that exist; the others stay unassigned and count for nothing.
         mask: [N, S] bool, pairs that are allowed.
         init_price: [S] prices of a similar problem, in place of those of entropic transport.
         epsilon: step of a bid as a share of the range of values; integers ignore it.
-        max_rounds: budget; the first round is held in any case. Tasks that are undecided when it is spent stay
-            unassigned; the certificate still holds.
+        max_rounds: budget, by default one that suffices; the first round is held in any case. Tasks that are undecided
+            when it is spent stay unassigned; the certificate still holds.
 
     Returns:
-        `Matching`; status BUDGET_SPENT where bidding did not end.
+        `Matching`; status BUDGET_SPENT where bidding did not end, NON_FINITE where a trace hid values that are not
+        allowed.
 
     Raises:
         InputError: shapes that do not match; outside a trace also values that are not allowed, or integers whose range
             times the number of tasks leaves 28 bits.
     """
     checks.assignment(value, room, outside, task_mask, mask, init_price)
+    checks.positive("epsilon", epsilon)
+    if max_rounds is None:
+        max_rounds = PATIENCE + 2 * sum(np.shape(value))
+    checks.count("max_rounds", max_rounds)
     return _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_rounds)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 from jax.core import Tracer
 
@@ -28,9 +29,15 @@ def assignment(
             shape(name, array, wanted, why)
     if init_price is not None:
         finite("init_price", init_price)
-    if task_mask is None and mask is None:
+    outside = np.zeros(tasks, int) if outside is None else outside
+    task_mask = np.ones(tasks, bool) if task_mask is None else task_mask
+    mask = np.ones((tasks, servers), bool) if mask is None else mask
+    if all(known(array) for array in (value, outside, task_mask, mask)):
+        there = np.asarray(task_mask, bool)
+        value, outside = np.asarray(value), np.where(there, outside, 0)
+        value = np.where(np.asarray(mask, bool) & there[:, None], value, 0)
         finite("value", value)
-        finite("outside", 0.0 if outside is None else outside)
+        finite("outside", outside)
         countable(value, outside)
     if known(room):
         finite("room", room, low=0)
@@ -38,45 +45,66 @@ def assignment(
         require(bool(np.all(np.asarray(room) == np.floor(np.asarray(room)))), "room: whole numbers are needed")
 
 
-def countable(value: Any, outside: Any = None) -> None:
-    """Raise `InputError` for known integers that an exact auction cannot count."""
-    if not known(value) or not known(outside) or not np.issubdtype(np.asarray(value).dtype, np.integer):
+def countable(value: np.ndarray, outside: np.ndarray) -> None:
+    """Raise `InputError` for integers that an exact auction cannot count."""
+    if not all(np.issubdtype(array.dtype, np.integer) for array in (value, outside)):
         return
-    every = np.append(np.asarray(value, float), 0.0 if outside is None else np.asarray(outside, float))
-    widest = NEVER_INTEGER // (np.shape(value)[0] + 1)
-    message = (
-        f"value: integers (with outside) that differ by at most {widest} are needed for {np.shape(value)[0]} tasks"
-    )
+    every, tasks = np.append(value.astype(float), outside), value.shape[0]
+    widest, most = NEVER_INTEGER // (tasks + 1), 2.0 ** (63 if jax.config.read("jax_enable_x64") else 31)
+    message = f"value: integers (with outside) that differ by at most {widest} are needed for {tasks} tasks"
     require(bool(np.ptp(every) <= widest), f"{message}, they differ by {np.ptp(every):.0f}; floats have no such limit")
+    largest = np.abs(every).max()
+    message = f"value: integers (with outside) of at most {most / tasks:.0f} are needed for {tasks} tasks"
+    require(bool(largest * tasks < most), f"{message}, {largest:.0f} is larger; floats have no such limit")
 
 
 def transport(cost: Any, demand: Any, capacity: Any, mask: Any = None, init: Any = None) -> None:
     """Raise `InputError` unless this is a transport problem, as far as can be seen."""
-    require(np.ndim(cost) == 2, f"cost: an array [N, C] is needed, its shape is {np.shape(cost)}")
-    rows, columns = np.shape(cost)
-    require(rows > 0 and columns > 0, f"cost: a row and a column are needed, its shape is {(rows, columns)}")
-    shape("demand", demand, (rows,), "one number per row of cost")
-    shape("capacity", capacity, (columns,), "one number per column of cost")
-    finite("demand", demand, low=0)
-    finite("capacity", capacity, low=0)
+    table("cost", cost, demand, capacity, mask)
     if known(capacity):
         require(bool(np.any(np.asarray(capacity) > 0)), "capacity: no column has any")
-    if mask is None:
-        finite("cost", cost)
-    else:
-        shape("mask", mask, (rows, columns), "as cost has")
-        if known(mask) and known(cost):
-            finite("cost", np.where(np.asarray(mask, bool), cost, 0))
-        if known(mask):
-            require(bool(np.any(mask)), "mask: every pair is forbidden")
+    if mask is not None and known(mask):
+        require(bool(np.any(mask)), "mask: every pair is forbidden")
     if init is not None:
-        shape("init", init, (columns,), "one price per column of cost")
+        shape("init", init, (np.shape(cost)[1],), "one price per column of cost")
         finite("init", init)
+
+
+def table(name: str, matrix: Any, demand: Any, capacity: Any, mask: Any = None, low: float = -np.inf) -> None:
+    """Raise `InputError` unless demand and capacity fit the rows and columns of a matrix of at least `low`."""
+    require(np.ndim(matrix) == 2, f"{name}: an array [N, C] is needed, its shape is {np.shape(matrix)}")
+    rows, columns = np.shape(matrix)
+    require(rows > 0 and columns > 0, f"{name}: a row and a column are needed, its shape is {(rows, columns)}")
+    shape("demand", demand, (rows,), f"one number per row of {name}")
+    shape("capacity", capacity, (columns,), f"one number per column of {name}")
+    finite("demand", demand, low=0)
+    finite("capacity", capacity, low=0)
+    if mask is None:
+        finite(name, matrix, low)
+    else:
+        shape("mask", mask, (rows, columns), f"as {name} has")
+        if known(mask) and known(matrix):
+            finite(name, np.where(np.asarray(mask, bool), matrix, 0), low)
 
 
 def known(array: Any) -> bool:
     """Whether the values can be looked at: not while a function is being traced."""
     return not isinstance(array, Tracer)
+
+
+def positive(name: str, number: Any) -> None:
+    """Raise `InputError` unless this is one number above zero, as far as can be seen."""
+    shape(name, number, (), "one number")
+    if known(number):
+        require(0 < float(number) < np.inf, f"{name} = {number}: a finite number above 0 is needed")
+
+
+def count(name: str, number: Any) -> None:
+    """Raise `InputError` unless this is a whole number of at least zero, as far as can be seen."""
+    if known(number):
+        require(
+            isinstance(number, int | np.integer) and bool(number >= 0), f"{name} = {number}: a whole number is needed"
+        )
 
 
 def shape(name: str, array: Any, wanted: tuple[int, ...], why: str) -> None:

@@ -239,11 +239,11 @@ def newton(problem: Problem, price: jax.Array, damping, temperature, budget: Bud
 
 
 def conditions(problem: Problem, price: jax.Array, sent: jax.Array, budget: Budget) -> tuple[jax.Array, jax.Array]:
-    """[C] bool, columns whose price is to be moved, and the largest violated optimality condition."""
+    """[C] bool, columns whose price is to be moved, and by how much mass the optimality conditions are violated."""
     if budget.tight:
-        return jnp.ones_like(price, bool), jnp.abs(sent - problem.bound).max()
+        return jnp.ones_like(price, bool), total(jnp.abs(sent - problem.bound))
     free = (price > 0) | (sent > problem.bound)
-    return free, jnp.where(price > 0, jnp.abs(sent - problem.bound), jnp.maximum(sent - problem.bound, 0.0)).max()
+    return free, total(jnp.where(price > 0, jnp.abs(sent - problem.bound), jnp.maximum(sent - problem.bound, 0.0)))
 
 
 def solve_curvature(pairs: jax.Array, root, free, weight, right) -> jax.Array:

@@ -37,7 +37,7 @@ class Assignment(struct.PyTreeNode):
     mask: jax.Array  # [N] bool, tasks that exist
     low: jax.Array  # [] the caller's value that is zero here
     span: jax.Array  # [] the caller's units between the lowest and the highest value
-    valid: jax.Array  # [] bool: all values are finite, and in range
+    valid: jax.Array  # [] bool: all values are finite and in range, room is whole and at least zero
 
     @property
     def exact(self) -> bool:
@@ -55,23 +55,28 @@ class Assignment(struct.PyTreeNode):
 
 
 def assignment(value, room, outside=None, task_mask=None, mask=None) -> Assignment:
-    """The problem in units of its own."""
+    """The problem in units of its own; a pair that is worth less than staying outside is as good as not allowed."""
     value, room = jnp.asarray(value), jnp.asarray(room)
-    if jnp.issubdtype(value.dtype, jnp.integer):
-        value = value.astype(int)  # as wide as the sums of integers are
     tasks = value.shape[0]
+    outside = jnp.zeros(tasks, int) if outside is None else jnp.asarray(outside)
+    whole = all(not jnp.issubdtype(array.dtype, jnp.inexact) for array in (value, outside))
+    value, outside = (array.astype(int if whole else jnp.result_type(value, outside)) for array in (value, outside))
     here = jnp.ones((tasks, 1), bool) if task_mask is None else jnp.asarray(task_mask, bool)[:, None]
-    allowed = here & (room > 0) & (True if mask is None else mask)
-    outside = jnp.zeros(tasks, value.dtype) if outside is None else jnp.asarray(outside, value.dtype)
+    allowed = here & (room > 0) & (True if mask is None else jnp.asarray(mask, bool))
+    valid = jnp.isfinite(jnp.where(allowed, value, 0)).all() & jnp.isfinite(jnp.where(here[:, 0], outside, 0)).all()
+    valid = valid & ((room >= 0) & (room == jnp.floor(room)) & jnp.isfinite(room)).all()
+    allowed = allowed & (value >= outside[:, None])
     pairs, there = jnp.append(value, outside[:, None], axis=1), jnp.append(allowed, here, axis=1)
-    valid = jnp.isfinite(jnp.where(there, pairs, 0)).all()
     pairs = jnp.where(there & jnp.isfinite(pairs), pairs, 0)
-    low = jnp.where(there, pairs, pairs.max()).min()
-    span = jnp.where(there, pairs, low).max() - low
-    if jnp.issubdtype(value.dtype, jnp.integer):
-        valid = valid & (span <= NEVER_INTEGER // (tasks + 1))
+    low, high = jnp.where(there, pairs, pairs.max()).min(), jnp.where(there, pairs, pairs.min()).max()
+    span = high - low
+    if whole:
+        wide, largest = high.astype(float) - low.astype(float), jnp.maximum(jnp.abs(low), jnp.abs(high)).astype(float)
+        valid = valid & (wide < NEVER_INTEGER) & (span <= NEVER_INTEGER // (tasks + 1))  # the latter may wrap
+        valid = valid & (largest * tasks < jnp.iinfo(value.dtype).max)
         worth, never = (pairs - low) * (tasks + 1), -NEVER_INTEGER
     else:
+        valid = valid & jnp.isfinite(span)
         span = jnp.maximum(span, jnp.finfo(value.dtype).tiny)
         worth, never = (pairs - low) / span, -NEVER
     worth = jnp.where(there, worth, never)
@@ -89,7 +94,8 @@ def assignment(value, room, outside=None, task_mask=None, mask=None) -> Assignme
 def matching(problem: Assignment, server, price, rounds, finished) -> Matching:
     """The result in the caller's units; `server` is UNMATCHED or the number of servers for a task that stays out.
 
-    Integers are added as quotients and remainders by N + 1, whose sums fit 32 bits.
+    Integers are added as quotients and remainders by N + 1, whose sums fit 32 bits. The bound of floats allows for
+    what was rounded.
     """
     servers = problem.room.size
     matched = (server >= 0) & (server < servers) & problem.mask
@@ -106,6 +112,7 @@ def matching(problem: Assignment, server, price, rounds, finished) -> Matching:
     else:
         value, dual = got.sum(), best.sum() + (problem.room * price).sum()
         value, dual = (total * problem.span + problem.mask.sum() * problem.low for total in (value, dual))
+        dual = dual + problem.mask.sum() * jnp.finfo(value.dtype).eps * (problem.span + jnp.abs(problem.low))
         price = price * problem.span
     status = jnp.where(finished, Status.CONVERGED, Status.BUDGET_SPENT)
     status = jnp.where(problem.valid, status, Status.NON_FINITE)

@@ -1,8 +1,8 @@
 """Shortest chains of moves: the end of an auction, where bids would rise or prices fall by many small steps.
 
 After the primal-dual methods for flows (Ahuja, Magnanti and Orlin 1993, chapter 9). A move costs what the task loses by
-it, and epsilon, by which it may be short of its best already: no move costs less than nothing, and all stay content to
-epsilon when the prices change by what is left of the shortest chain.
+it, and nothing if it gains, as it may by epsilon. Then all stay content to epsilon when prices change by what is left
+of the shortest chain.
 
 Tasks may stay outside, so the matching is the best only if a server with places left costs nothing. Here it fills them
 or loses its price, where an auction would hold reverse rounds (Bertsekas, Castañon and Tsaknakis 1993).
@@ -18,8 +18,7 @@ from torta_jax.solvers.matching import Assignment
 def augment(problem: Assignment, state: Auction) -> Auction:
     """The first undecided task gets a place by the chain of moves that costs least; prices rise so that all gain by it.
 
-    Each move costs what the task loses by it, and epsilon, which it may be short of the best already. A chain ends on
-    a server with places left or with a task that goes outside.
+    A chain ends on a server with places left or with a task that goes outside.
     """
     servers, tasks = jnp.arange(problem.room.size), jnp.arange(state.server.size)
     far = jnp.asarray(problem.highest, problem.value.dtype)
@@ -27,7 +26,7 @@ def augment(problem: Assignment, state: Auction) -> Auction:
     net = problem.value - state.price
     task = jnp.argmax(state.server == UNDECIDED)
     starts = tasks == task
-    own = jnp.where(holds, net, 0).sum(axis=1) + state.epsilon
+    own = jnp.where(holds, net, 0).sum(axis=1)
     own = jnp.where(starts, jnp.maximum(net.max(axis=1), problem.outside), own)
     loss = jnp.maximum(own[:, None] - net, 0)
     moves = starts | ((state.server >= 0) & (state.server < servers.size))
@@ -63,9 +62,7 @@ def augment(problem: Assignment, state: Auction) -> Auction:
 
     more = lambda carry: (carry[1] != UNDECIDED) & (parent[carry[1]] < tasks.size)  # noqa: E731
     server, _ = lax.while_loop(more, shift, (server, place.astype(jnp.int32)))
-    server = server.astype(jnp.int32)
-    held = jnp.where(servers == server[:, None], price, 0).sum(axis=1)
-    return state.replace(server=server, price=price, bid=jnp.maximum(state.bid, held))
+    return state.replace(server=server.astype(jnp.int32), price=price)
 
 
 def release(problem: Assignment, state: Auction) -> Auction:
@@ -80,7 +77,7 @@ def release(problem: Assignment, state: Auction) -> Auction:
     net = problem.value - state.price
     goal = jnp.argmax((holds.sum(axis=0) < problem.room) & (state.price > 0))
     outside = state.server == servers.size
-    own = jnp.where(outside, problem.outside, jnp.where(holds, net, 0).sum(axis=1)) + state.epsilon
+    own = jnp.where(outside, problem.outside, jnp.where(holds, net, 0).sum(axis=1))
     loss = jnp.where(holds | (state.server < 0)[:, None], far, jnp.maximum(own[:, None] - net, 0))
 
     def relax(carry):

@@ -10,11 +10,11 @@ TINY = 1e-30
 
 
 def feasible(plan: ArrayLike, demand: ArrayLike, capacity: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
-    """The plan with no row above its demand and no column above its capacity, and all that can be sent, sent.
+    """The plan with no row above its demand and no column above its capacity.
 
     Rows and columns that are too large shrink; what is then missing goes to capacity that is left, in proportion to
-    both (algorithm 2 of Altschuler, Weed and Rigollet 2017). If capacities sum to the demand both are met exactly. The
-    plan changes, in sum, by at most twice what it violated.
+    both (algorithm 2 of Altschuler, Weed and Rigollet 2017). Without a mask all that fits is then sent, and if
+    capacities sum to the demand both are met exactly. The plan changes, in sum, by at most twice what it violated.
 
     Args:
         plan: [N, C] >= 0, as `sinkhorn.TransportPlan.plan`.
@@ -28,12 +28,12 @@ def feasible(plan: ArrayLike, demand: ArrayLike, capacity: ArrayLike, *, mask: A
     Raises:
         InputError: shapes that do not match; outside a trace also values that are not allowed.
     """
-    checks.transport(plan, demand, capacity, mask)
+    checks.table("plan", plan, demand, capacity, mask, low=0)
     plan, demand, capacity = jnp.asarray(plan), jnp.asarray(demand), jnp.asarray(capacity)
     plan = plan if mask is None else jnp.where(mask, plan, 0.0)
     plan = plan * jnp.minimum(demand / jnp.maximum(plan.sum(axis=1), TINY), 1.0)[:, None]
     plan = plan * jnp.minimum(capacity / jnp.maximum(plan.sum(axis=0), TINY), 1.0)
     missing = jnp.maximum(demand - plan.sum(axis=1), 0.0)
     left = jnp.maximum(capacity - plan.sum(axis=0), 0.0)
-    filling = missing[:, None] * left / jnp.maximum(jnp.maximum(missing.sum(), left.sum()), TINY)
+    filling = missing[:, None] * (left / jnp.maximum(jnp.maximum(missing.sum(), left.sum()), TINY))
     return plan + (filling if mask is None else jnp.where(mask, filling, 0.0))

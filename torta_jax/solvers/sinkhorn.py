@@ -24,8 +24,14 @@ SCALING_ITERS = 40
 NEWTON_ITERS = 8
 """Newton steps where the temperature needs no annealing; which bounds are met takes a few to find out."""
 
-ANNEALING = 7.5
-"""Newton steps for each factor of e by which the temperature is below `dual.WARMEST`."""
+ANNEALING = 13
+"""More of them for each factor of five by which the temperature is below `dual.WARMEST`."""
+
+COLDEST = 0.003
+"""A temperature that is traced may be as low as this."""
+
+MASKED_ITERS = 60
+"""Newton steps at least where pairs are forbidden: what may reach few columns finds out last who is full."""
 
 OTT_ITERS = 100
 
@@ -43,8 +49,8 @@ class TransportPlan(struct.PyTreeNode):
     value: jax.Array  # [] cost of the plan, buffered mass included
     objective: jax.Array  # [] value - epsilon·entropy at the optimum; its gradient costs next to nothing
     lower_bound: jax.Array  # [] of the value of any plan without entropy
-    marginal_error: jax.Array  # [] largest violated optimality condition, as a share of all demand
-    capacity_violation: jax.Array  # [] largest excess over a capacity, as a share of all demand
+    marginal_error: jax.Array  # [] by how much optimality is violated, over all columns, as a share of all demand
+    capacity_violation: jax.Array  # [] what is sent beyond capacities, as a share of all demand
     status: jax.Array  # [] types.Status
 
 
@@ -57,6 +63,7 @@ class Scaled(struct.PyTreeNode):
     least: jax.Array  # [N] what was taken off every row, in mean costs
     total: jax.Array  # [] the caller's units of mass
     unit: jax.Array  # [] mean cost
+    valid: jax.Array  # [] bool: what was given is finite, demand and capacity at least zero
 
 
 def capacitated(
@@ -87,19 +94,19 @@ def capacitated(
         buffer_cost: what it costs to leave demand in the buffer, in mean costs above the dearest pair.
         init: [C] `price` of a similar problem.
         scaling_iters, newton_iters: fixed budget, so that one slow instance does not hold a batch. By default Newton
-            steps follow from epsilon: 8 from 0.05 on and if it is traced, 21 at 0.01, 30 at 0.003.
-            Where forbidden pairs keep demand from capacity that is there it may take twice as many.
-        tolerance: marginal error below which the status is CONVERGED.
+            steps follow from epsilon: 8 from 0.05 on, 21 to 0.01, 34 to 0.002 and if it is traced; with a mask 60.
+        tolerance: marginal error up to which the plan has converged.
 
     Returns:
-        `TransportPlan`, differentiable in cost, demand and capacity as if converged. Where demand finds no capacity
-        it is `buffered`, and the status INFEASIBLE.
+        `TransportPlan`, differentiable in cost, demand and capacity as if converged. Status: BUDGET_SPENT where the
+        plan has not converged, else INFEASIBLE where demand found no capacity and is `buffered`, else CONVERGED;
+        NON_FINITE where a trace hid values that are not allowed.
 
     Raises:
         InputError: shapes that do not match; outside a trace also values that are not allowed.
     """
     checks.transport(cost, demand, capacity, mask, init)
-    budget = _budget(False, epsilon, scaling_iters, newton_iters)
+    budget = _budget(False, epsilon, scaling_iters, newton_iters, mask is not None)
     return _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, budget)
 
 
@@ -130,7 +137,7 @@ def balanced(
     require(backend == "own" or (mask is None and init is None), "backend 'ott' takes no mask and no init")
     capacity = jnp.asarray(capacity)
     shares = capacity / jnp.where(capacity.sum() > 0, capacity.sum(), 1.0) * jnp.asarray(demand).sum()
-    budget = _budget(True, epsilon, scaling_iters, newton_iters)
+    budget = _budget(True, epsilon, scaling_iters, newton_iters, mask is not None)
     return _solve(cost, demand, shares, mask, epsilon, dual.NOWHERE, init, tolerance, budget, backend)
 
 
@@ -140,7 +147,7 @@ def _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, 
     if backend == "ott":
         price = _prices_by_ott(scaled)
     else:
-        start = jnp.zeros_like(scaled.problem.bound) if init is None else init / scaled.unit
+        start = jnp.zeros_like(scaled.problem.bound) if init is None else _start(scaled, init)
         price = jnp.asarray(dual.prices(scaled.problem, start, budget))
     if budget.tight:
         there = capacity > 0
@@ -148,16 +155,31 @@ def _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, 
     return _result(scaled, price, budget, tolerance)
 
 
-def _budget(tight: bool, epsilon, scaling_iters: int, newton_iters: int | None) -> dual.Budget:
-    colder = math.log(max(dual.WARMEST / max(float(epsilon), 1e-9), 1.0)) if checks.known(epsilon) else 0.0
-    enough = dual.FINAL_STEPS + math.ceil(ANNEALING * colder) if colder else NEWTON_ITERS
-    return dual.Budget(tight, scaling_iters, enough if newton_iters is None else newton_iters)
+def _budget(tight: bool, epsilon, scaling_iters: int, newton_iters: int | None, masked: bool) -> dual.Budget:
+    """Few different ones, since each is a program of its own."""
+    checks.positive("epsilon", epsilon)
+    checks.count("scaling_iters", scaling_iters)
+    if newton_iters is None:
+        coldest = float(epsilon) if checks.known(epsilon) else COLDEST
+        fives = math.ceil(math.log(max(dual.WARMEST / coldest, 1.0), 5) - 1e-6)
+        newton_iters = max(NEWTON_ITERS + ANNEALING * fives, MASKED_ITERS if masked else 0)
+    checks.count("newton_iters", newton_iters)
+    return dual.Budget(tight, scaling_iters, newton_iters)
+
+
+def _start(scaled: Scaled, init) -> jax.Array:
+    """[C] prices to start from, none higher than a pair can be dearer than another."""
+    cost = scaled.problem.cost
+    highest = jnp.where(cost < dual.NOWHERE, cost, 0.0).max()
+    return lax.stop_gradient(jnp.nan_to_num(jnp.clip(jnp.asarray(init) / scaled.unit, 0.0, highest)))
 
 
 def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
     cost, demand, capacity = (jnp.asarray(x) for x in (cost, demand, capacity))
     mask = jnp.ones(cost.shape, bool) if mask is None else jnp.asarray(mask, bool)
     cost = jnp.where(mask, cost, 0.0)
+    bounds = jnp.append(demand, capacity)
+    valid = jnp.isfinite(cost).all() & ((bounds >= 0) & jnp.isfinite(bounds)).all()
     total = jnp.where(demand.sum() > 0, demand.sum(), 1.0)
     unit = jnp.abs(cost).sum() / jnp.maximum(mask.sum(), 1)
     unit = jnp.where(unit > 0, unit, 1.0)
@@ -170,10 +192,11 @@ def _scaled(cost, demand, capacity, mask, epsilon, buffer_cost) -> Scaled:
     problem = dual.Problem(
         cost=jnp.where(there, every / unit - least[:, None], nowhere).T,
         mass=demand / total,
-        bound=jnp.where(capacity > 0, capacity / total, dual.TINY),
+        # More than all demand is as good as twice that, and finite.
+        bound=jnp.where(capacity > 0, jnp.minimum(capacity / total, 2.0), dual.TINY),
         epsilon=jnp.asarray(epsilon, cost.dtype),
     )
-    return Scaled(problem, mask, jnp.where(there, every, 0.0), least, total, unit)
+    return Scaled(problem, mask, jnp.where(there, every, 0.0), least, total, unit, valid)
 
 
 def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) -> TransportPlan:
@@ -195,8 +218,8 @@ def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) ->
         objective=(at_optimum * problem.epsilon + taken_off) * unit * total,
         lower_bound=(bound + taken_off) * unit * total,
         marginal_error=error,
-        capacity_violation=jnp.maximum(sent - problem.bound, 0.0).max(),
-        status=_status(error, mass, tolerance),
+        capacity_violation=dual.total(jnp.maximum(sent - problem.bound, 0.0)),
+        status=_status(scaled, error, mass, tolerance),
     )
 
 
@@ -209,10 +232,11 @@ def _routing(scaled: Scaled, price: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits, axis=1) * scaled.mask.any(axis=1, keepdims=True)
 
 
-def _status(error, mass, tolerance) -> jax.Array:
-    status = jnp.where(error <= tolerance, Status.CONVERGED, Status.BUDGET_SPENT)
-    status = jnp.where(mass[:, -1].sum() > tolerance, Status.INFEASIBLE, status)
-    return jnp.where(jnp.isfinite(mass).all(), status, Status.NON_FINITE).astype(jnp.int32)
+def _status(scaled: Scaled, error, mass, tolerance) -> jax.Array:
+    status = jnp.where(mass[:, -1].sum() > tolerance, Status.INFEASIBLE, Status.CONVERGED)
+    status = jnp.where(error <= tolerance, status, Status.BUDGET_SPENT)
+    finite = scaled.valid & jnp.isfinite(mass).all() & jnp.isfinite(scaled.total * scaled.unit)
+    return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
 
 
 def _prices_by_ott(scaled: Scaled) -> jax.Array:

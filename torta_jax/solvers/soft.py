@@ -51,6 +51,7 @@ def solve(
         `Matching`; its status is CONVERGED whatever the gap, which `dual_value` bounds.
     """
     checks.assignment(value, room, outside, task_mask, mask)
+    checks.positive("temperature", temperature)
     return _solve(value, room, outside, task_mask, mask, temperature)
 
 
