@@ -9,6 +9,7 @@ The first line names the columns and the first cell of a line its row. An empty 
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,6 @@ def _numbers(where: str, columns: list[str], cells: list[str], side: str, low=-m
 
 
 def _named_once(path: Path, what: str, names: list[str]) -> None:
-    for name in names:
+    for name, count in Counter(names).items():
         require(name != "", f"{path}: a {what} has no name")
-        require(names.count(name) == 1, f"{path}: {what} {name!r} appears twice")
+        require(count == 1, f"{path}: {what} {name!r} appears twice")
