@@ -230,7 +230,7 @@ def test_what_is_worth_less_than_staying_outside_does_not_blur_the_rest(solve, n
     value = np.where(rng.uniform(size=value.shape) < 0.4, never, value).astype(np.float32)
     best = optimum(np.maximum(value, -1), room, np.zeros(24))
     found = solve(value, room)
-    assert found.value >= best - 24e-3 if solve is auction.solve else 0.98 * best
+    assert found.value >= (best - 24e-3 if solve is auction.solve else 0.98 * best)
     assert best - 1e-5 <= found.dual_value <= found.value + 0.2
 
 

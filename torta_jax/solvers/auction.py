@@ -8,7 +8,6 @@ place of the usual reverse rounds. With integer values the result is exact.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -57,7 +56,7 @@ def solve(
     checks.assignment(value, room, outside, task_mask, mask, init_price)
     checks.positive("epsilon", epsilon)
     if max_rounds is None:
-        max_rounds = PATIENCE + 2 * sum(np.shape(value))
+        max_rounds = PATIENCE + 2 * sum(jnp.shape(value))
     checks.count("max_rounds", max_rounds)
     return _solve(value, room, outside, task_mask, mask, init_price, epsilon, max_rounds)
 
