@@ -13,7 +13,7 @@ from torta_jax.solvers import sinkhorn
 from torta_jax.types import Cluster
 
 PLANS = ("stay", "even", "balanced", "capacitated")
-"""Routing matrices a policy can ask for: identity, 1/R, Eq 2 by ott-jax, capacity as an upper bound."""
+"""Routing matrices a policy can ask for: identity, 1/R, Eq 2, capacity as an upper bound."""
 
 
 UNKNOWN_LOAD = 0.5
@@ -109,14 +109,12 @@ class Rules(struct.PyTreeNode):
     def transport_matrix(self, state: Outlook, observation: Observation) -> jax.Array:
         """The plan asked for [R, R]; `switch` runs one where the policy is not batched."""
         demand, cost, capacity = self.expected(state), self.cost(observation), observation.capacity()
-        bound, epsilon = capacity * self.transport.utilisation, self.transport.epsilon
+        budget = {"epsilon": self.transport.epsilon, "newton_iters": sinkhorn.NEWTON_ITERS}
         plans = (
             lambda: jnp.eye(demand.shape[0], dtype=cost.dtype),
             lambda: jnp.full_like(cost, 1 / demand.shape[0]),
-            lambda: sinkhorn.balanced(cost, demand, capacity, epsilon=epsilon, backend="ott").routing,
-            lambda: (
-                sinkhorn.capacitated(cost, demand, bound, epsilon=epsilon, newton_iters=sinkhorn.NEWTON_ITERS).routing
-            ),
+            lambda: sinkhorn.balanced(cost, demand, capacity, **budget).routing,
+            lambda: sinkhorn.capacitated(cost, demand, capacity * self.transport.utilisation, **budget).routing,
         )
         return lax.switch(jnp.asarray(self.transport.plan, jnp.int32), plans)
 

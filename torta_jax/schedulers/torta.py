@@ -11,7 +11,7 @@ outweighs the load and tasks queue for the server that knows their model."""
 
 
 def torta_paper() -> Rules:
-    """Eq 2 by ott-jax, closed-form smoothing in place of the learned policy, Eq 6, Eq 7-10, Algorithm 1."""
+    """Eq 2, closed-form smoothing in place of the learned policy, Eq 6, Eq 7-10, Algorithm 1."""
     return tuned(
         "torta-paper",
         Rules(
