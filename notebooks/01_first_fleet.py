@@ -29,7 +29,7 @@ from torta_jax.evaluate.rollout import evaluate
 from torta_jax.plots.timeline import queue_and_servers
 
 TOY = "TORTA_NOTEBOOK_TOY" in os.environ  # a quick pass, for the tests
-SLOTS, SEEDS = (4, 2) if TOY else (120, 8)
+SLOTS, SEEDS = (60, 4) if TOY else (120, 8)
 
 # %% [markdown]
 # ## The fleet

@@ -19,7 +19,7 @@ SIZE = Size(regions=5, servers=7, lanes=2, slots=12, max_tasks=160, carry_tasks=
 
 def digests(information: str, seeds, names=schedulers.NAMES) -> dict[str, list[str]]:
     """Of each policy and seed, a digest of every number in its `Episode`."""
-    cluster, workload, scenario, physics = random_world(jax.random.key(5), SIZE)
+    cluster, workload, scenario, physics = jax.jit(random_world, static_argnums=1)(jax.random.key(5), SIZE)
     policies = {name: schedulers.get(name) for name in names}
     episodes = evaluate(
         cluster, workload, scenario, policies, seeds, SIZE.slots, physics=physics, information=information

@@ -7,66 +7,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
-from jax import lax
 
-from tests.references.worlds import Size, named_policies, random_policy, random_world
+from tests.references.worlds import FLEETS, SHARED, fleets, named_policies, play, random_policies, recorded
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import Forecast
 from torta_jax.sim.account import OUTCOMES
 from torta_jax.sim.activation import ActivationRule
-from torta_jax.sim.slot import make_world, reset, run_slot
-from torta_jax.workload import Synthetic
 
-SIZE = Size(regions=4, servers=6, lanes=2, slots=12, max_tasks=320, carry_tasks=768, region_tasks=768)
+SLOT_S = 45.0
 TURN = 10  # the first slot that differs
-NEVER, FOREVER_S = SIZE.slots, 1e9
-NAMED, RANDOM = 4 * len(schedulers.NAMES), 32  # fleets
-
-
-class Altered(struct.PyTreeNode):
-    """Another workload, busier and of another seed, from slot `turn` on; and nothing from `until_s` on."""
-
-    calm: Synthetic
-    busy: Synthetic
-    turn: jax.Array
-    until_s: jax.Array
-
-    model_gb = property(lambda self: self.calm.model_gb)
-    max_tasks = property(lambda self: self.calm.max_tasks)
-    embedding_dim = property(lambda self: self.calm.embedding_dim)
-    start_hour_utc = property(lambda self: self.calm.start_hour_utc)
-
-    def prepare(self, cluster, scenario, key, num_slots, slot_s):
-        other = jax.random.fold_in(key, 1)
-        calm = self.calm.prepare(cluster, scenario, key, num_slots, slot_s)
-        return calm, self.busy.prepare(cluster, scenario, other, num_slots, slot_s), other
-
-    def arrivals(self, prepared, key, slot):
-        calm, busy, other = prepared
-        calm, busy = self.calm.arrivals(calm, key, slot), self.busy.arrivals(busy, other, slot)
-        tasks = jax.tree.map(lambda a, b: jnp.where(slot < self.turn, a, b), calm, busy)
-        return tasks.replace(mask=tasks.mask & (slot * prepared[0].slot_s + tasks.arrival_s < self.until_s))
-
-
-def play(key, policy, turn, until_s, information) -> Any:
-    """Per slot: the matrix asked for, the metrics and the record."""
-    size = SIZE._replace(information=information)
-    cluster, workload, scenario, physics = random_world(key, size, drops=False)
-    calm, busy = (workload.replace(load=jnp.asarray(load)) for load in (0.15, 1.2))
-    world = make_world(cluster, Altered(calm, busy, turn, until_s), scenario, key, size.slots, physics.slot_s)
-
-    def step(run, _):
-        state, totals, metrics, record = run_slot(world, physics, policy, *run)
-        return (state, totals), (state.matrix, metrics, record)
-
-    return lax.scan(step, reset(world, physics, policy), None, length=size.slots)[1]
+NEVER, FOREVER_S = SHARED.slots, 1e9
+NAMED = FLEETS // 2  # the others' policies are random
+ONE_BY_ONE = [
+    name for name in schedulers.NAMES if not (schedulers.get(name).by_urgency or schedulers.get(name).by_auction)
+]
 
 
 @functools.cache
-def program(information):
-    return jax.jit(jax.vmap(functools.partial(play, information=information), (0, 0, None, None)))
+def worlds(information):
+    """Calm worlds, and the same ones busier and of other seeds."""
+    keys = jax.random.split(jax.random.key(11), FLEETS)
+    others = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    made = fleets(keys, SHARED._replace(information=information), drops=False)
+
+    def with_load(load, keys):
+        workload = made.workload.replace(load=jnp.full_like(made.workload.load, load))
+        return recorded(made._replace(workload=workload), keys)
+
+    return with_load(0.1, keys), with_load(1.2, others)
+
+
+def altered(information, turn, until_s):
+    """The calm worlds, the busy ones from slot `turn` on; and nothing from `until_s` on."""
+    calm, busy = worlds(information)
+    slot = jnp.arange(SHARED.slots)
+
+    def pick(a, b):
+        return jnp.where((slot < turn).reshape(-1, *[1] * (a.ndim - 2)), a, b)
+
+    tasks = jax.tree.map(pick, calm.workload.tasks, busy.workload.tasks)
+    tasks = tasks.replace(mask=tasks.mask & (slot[:, None] * SLOT_S + tasks.arrival_s < until_s))
+    return calm._replace(workload=calm.workload.replace(tasks=tasks))
 
 
 def unsmoothed(policies):
@@ -78,14 +60,14 @@ def unsmoothed(policies):
 
 
 @functools.cache
-def fleets(information, turn=NEVER, until_s=FOREVER_S):
-    """What `play` returns, [fleet, slot, ...] NumPy arrays: first every named policy in turn, then random ones."""
-    keys = jax.random.split(jax.random.key(11), NAMED + RANDOM)
-    random = numbers(jax.vmap(random_policy)(keys[NAMED:]))
-    policies = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), unsmoothed(named_policies(NAMED)), random
-    )
-    return jax.tree.map(np.asarray, program(information)(keys, policies, jnp.int32(turn), jnp.asarray(until_s)))
+def stories(information, turn=NEVER, until_s=FOREVER_S) -> Any:
+    """The `Story` of every fleet, NumPy arrays: first every named policy in turn, then random ones."""
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(12), FLEETS - NAMED)
+        both = unsmoothed(named_policies(NAMED)), random_policies(keys)
+        policies = jax.tree.map(lambda *parts: jnp.concatenate(parts), *both)
+        _, story = play(altered(information, turn, until_s), policies)
+    return jax.tree.map(np.asarray, story)
 
 
 def at(slots, tree):
@@ -102,18 +84,18 @@ def differs(a, b) -> np.ndarray:
     return np.any(jax.tree.leaves(unequal), axis=0)
 
 
-def decisions(result):
+def decisions(story):
     """What is decided before a slot's tasks are: the matrix, which servers are on, and when they are warm."""
-    matrix, metrics, record = result
-    return matrix, record.servers.active, record.servers.warm_s, metrics.server_starts, metrics.warmup_s
+    servers, metrics = story.record.servers, story.metrics
+    return story.matrix, servers.active, servers.warm_s, metrics.server_starts, metrics.warmup_s
 
 
 @pytest.mark.parametrize("information", ["online", "slot"])
 def test_no_policy_sees_the_arrivals_of_a_slot_before_its_end(information):
-    one, other = fleets(information), fleets(information, turn=TURN)
+    one, other = stories(information), stories(information, turn=TURN)
     same(at(slice(TURN), one), at(slice(TURN), other))
     same(at(TURN, decisions(one)), at(TURN, decisions(other)))
-    assert (one[1].arrived[:, TURN] != other[1].arrived[:, TURN]).all(), "the futures are the same"
+    assert (one.metrics.arrived[:, TURN] != other.metrics.arrived[:, TURN]).all(), "the futures are the same"
 
     reacts = differs(at(TURN + 1, decisions(one)), at(TURN + 1, decisions(other)))
     named = reacts[:NAMED].reshape(-1, len(schedulers.NAMES)).any(axis=0)
@@ -122,12 +104,24 @@ def test_no_policy_sees_the_arrivals_of_a_slot_before_its_end(information):
 
 
 def test_online_nothing_that_happens_to_a_task_depends_on_those_that_arrive_later():
-    until_s = (TURN + 0.5) * 45.0
-    (_, less, cut), (_, more, whole) = fleets("online", until_s=until_s), fleets("online")
-    assert (less.arrived[:, TURN] < more.arrived[:, TURN]).mean() > 0.9, "hardly anything is cut"
-    assert more.dropped[:, : TURN + 1].sum() == 0, "what is dropped depends on the room that is left"
-    there = cut.outcome[:, TURN] < len(OUTCOMES)  # later tasks follow in the pool
+    cut, whole = stories("online", until_s=(TURN + 0.5) * SLOT_S), stories("online")
+    assert (cut.metrics.arrived[:, TURN] < whole.metrics.arrived[:, TURN]).mean() > 0.9, "hardly anything is cut"
+    kept = whole.metrics.dropped[:, : TURN + 1].sum(axis=(1, 2)) == 0
+    assert kept.mean() > 0.6, "what is dropped depends on the room that is left"
+    cut, whole = jax.tree.map(lambda x: x[kept, TURN], (cut.record, whole.record))
+    there = cut.outcome < len(OUTCOMES)  # later tasks follow in the pool
     for name in ("region", "server", "ready_s", "start_s", "finish_s", "loading_s", "network_s"):
-        same(getattr(cut.pool, name)[:, TURN][there], getattr(whole.pool, name)[:, TURN][there])
-    same(cut.order[:, TURN][there], whole.order[:, TURN][there])
-    assert (cut.order[:, TURN] >= 0).sum() > len(there), "hardly anything was decided"
+        same(getattr(cut.pool, name)[there], getattr(whole.pool, name)[there])
+    same(cut.order[there], whole.order[there])
+    assert (cut.order >= 0).sum() > len(there), "hardly anything was decided"
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_policies_that_act_task_by_task_do_the_same_under_both_information_models(name):
+    its_own = [i for i in range(NAMED) if schedulers.NAMES[i % len(schedulers.NAMES)] == name]
+    both = [stories(information, turn=TURN).metrics for information in ("online", "slot")]
+    online, slot = jax.tree.map(lambda x: x[its_own], both)
+    assert (online.completed.sum(axis=1) > 20).all()
+    for field in ("completed", "buffered", "queued", "running", "server_starts", "dropped"):
+        same(getattr(online, field), getattr(slot, field))
+    np.testing.assert_allclose(online.response_s, slot.response_s, rtol=1e-9)

@@ -5,34 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.references.worlds import Size, named_policies, random_world
-from torta_jax import schedulers
-from torta_jax.sim.simulate import simulate
+from tests.references.worlds import FLEETS, SHARED, Fleets, fleets, named_policies, play, recorded
 
-SIZE = Size(regions=3, servers=3, lanes=2, slots=70, max_tasks=96, carry_tasks=384, region_tasks=192)
-BUSY_SLOTS = 12  # then arrivals stop
+SLOT_S = 45.0
+BUSY_SLOTS = 5  # then arrivals stop
+LOAD = 0.2
 MODEL_GB = (13.0, 13.5, 14.0, 14.5, 15.0, 15.5, 15.8, 16.0)  # each fits the smallest server
 
 
-def world(key):
-    cluster, workload, scenario, physics = random_world(key, SIZE, drops=False)
-    busy = jnp.arange(SIZE.slots)[:, None] < BUSY_SLOTS
-    scenario = scenario.replace(rate_factor=jnp.where(busy, scenario.rate_factor, 0.0))
-    workload = workload.replace(model_gb=jnp.asarray(MODEL_GB), load=0.3 * workload.load)
-    return cluster, workload, scenario, physics
-
-
-def run(key, policy):
-    cluster, workload, scenario, physics = world(key)
-
-    def keep(record):
-        back_s = cluster.latency_s[record.pool.region, record.pool.origin]
-        return record.outcome == 0, record.pool.finish_s, back_s
-
-    _, kept = simulate(cluster, workload, policy, key, scenario=scenario, physics=physics, keep=keep)
-    prepared = workload.prepare(cluster, scenario, key, SIZE.slots, physics.slot_s)
-    tasks = jax.vmap(lambda slot: workload.arrivals(prepared, key, slot))(jnp.arange(SIZE.slots))
-    return kept, tasks
+def worlds(keys):
+    """Worlds in which nothing is dropped and all is done at the end."""
+    cluster, workload, scenario, physics = fleets(keys, SHARED, drops=False)
+    busy = jnp.arange(SHARED.slots)[:, None] < BUSY_SLOTS
+    scenario = scenario.replace(rate_factor=jnp.where(busy, jnp.minimum(scenario.rate_factor, 1.0), 0.0))
+    model_gb = jnp.broadcast_to(jnp.asarray(MODEL_GB), workload.model_gb.shape)
+    workload = workload.replace(model_gb=model_gb, load=jnp.full_like(workload.load, LOAD))
+    return Fleets(cluster, workload, scenario, physics)
 
 
 def integral(arrived_s, finished_s):
@@ -45,22 +33,25 @@ def integral(arrived_s, finished_s):
 
 
 def test_integral_of_the_number_in_the_system_is_the_sum_of_response_times():
-    keys = jax.random.split(jax.random.key(3), 2 * len(schedulers.NAMES))
     with jax.enable_x64(True):
-        (metrics, (done, finish_s, back_s)), tasks = jax.tree.map(
-            np.asarray, jax.jit(jax.vmap(run))(keys, named_policies(len(keys)))
-        )
-        slot_s = 45.0
-    begin = np.arange(SIZE.slots)[:, None] * slot_s
-    for i in range(len(keys)):
-        assert tasks.overflow[i].sum() == 0
-        assert metrics.dropped[i].sum() == 0
-        arrived = (tasks.arrival_s[i] + begin)[tasks.mask[i]]
-        finished = (finish_s[i] + begin)[done[i]]
+        keys = jax.random.split(jax.random.key(3), FLEETS)
+        every = recorded(worlds(keys), keys)
+        played = play(every, named_policies(FLEETS))
+    worlds_, (_, story) = jax.tree.map(np.asarray, (every, played))
+    begin = np.arange(SHARED.slots)[:, None] * SLOT_S
+    waiting = (story.metrics.queued + story.metrics.buffered).any(axis=1)
+    assert waiting.mean() > 0.5, "hardly anybody waits"
+    for i in range(FLEETS):
+        (cluster, workload, *_), (metrics, record, *_) = jax.tree.map(lambda x, i=i: x[i], (worlds_, story))
+        tasks, pool, done = workload.tasks, record.pool, record.outcome == 0
+        assert tasks.overflow.sum() == 0
+        assert metrics.dropped.sum() == 0
+        arrived = (tasks.arrival_s + begin)[tasks.mask]
+        finished = (pool.finish_s + begin)[done]
         assert len(arrived) == len(finished) > 10, "the run has not ended empty"
         area, times, number = integral(arrived, finished)
-        responses = metrics.response_s[i].sum() - back_s[i][done[i]].sum()
-        assert area == pytest.approx(responses, rel=1e-9, abs=0)
-        held = metrics.running[i] + metrics.queued[i] + metrics.buffered[i]
-        at_end = number[np.searchsorted(times, begin[:, 0] + slot_s, side="right") - 1]
+        back_s = cluster.latency_s[pool.region, pool.origin][done]
+        assert area == pytest.approx(metrics.response_s.sum() - back_s.sum(), rel=1e-9, abs=0)
+        held = metrics.running + metrics.queued + metrics.buffered
+        at_end = number[np.searchsorted(times, begin[:, 0] + SLOT_S, side="right") - 1]
         np.testing.assert_array_equal(at_end, held)

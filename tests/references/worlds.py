@@ -1,20 +1,27 @@
 """Random small worlds, and the policies that act in them, in batches for `vmap`."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
+from jax import lax
 
 from torta_jax import schedulers
 from torta_jax.cluster.random import random_cluster
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import PLANS, Forecast, Rules, Toll, Transport
+from torta_jax.sim.account import Totals
 from torta_jax.sim.activation import ActivationRule
 from torta_jax.sim.affinity import Weights
 from torta_jax.sim.dispatch import Rule
+from torta_jax.sim.metrics import SlotMetrics
+from torta_jax.sim.observe import Observation
 from torta_jax.sim.simulate import simulate
-from torta_jax.sim.slot import make_world
+from torta_jax.sim.slot import SlotRecord, make_world, reset, run_slot
 from torta_jax.sim.state import Physics
+from torta_jax.types import Cluster, Scenario, Tasks
 from torta_jax.workload import Synthetic, random_scenario
 
 
@@ -30,6 +37,11 @@ class Size(NamedTuple):
     region_tasks: int
     information: str = "online"
     embedding: int = 4
+
+
+SHARED = Size(regions=4, servers=3, lanes=2, slots=14, max_tasks=48, carry_tasks=36, region_tasks=10)
+FLEETS = 8 * len(schedulers.NAMES)
+"""A size and a number of worlds that suffice for most tests, which then share a compiled `play`."""
 
 
 def stack(trees):
@@ -81,6 +93,11 @@ def random_policy(key: jax.Array) -> Rules:
     )
 
 
+def random_policies(keys: jax.Array) -> Rules:
+    """[count] of the types of `named_policies`."""
+    return jax.tree.map(lambda x: x.astype(x.dtype), jax.vmap(random_policy)(keys))
+
+
 def random_world(key: jax.Array, size: Size, *, drops: bool = True):
     """A cluster, a workload, a scenario and the physics, all at random; `drops=False` leaves no reason to drop.
 
@@ -110,8 +127,91 @@ def run_world(key: jax.Array, policy: Rules, size: Size, keep=None):
     return simulate(cluster, workload, policy, key, scenario=scenario, physics=physics, keep=keep)
 
 
-def arrivals(key: jax.Array, size: Size):
-    """`Tasks` of every slot of the random world of a key, [T, N] each."""
-    cluster, workload, scenario, physics = random_world(key, size)
-    world = make_world(cluster, workload, scenario, key, size.slots, physics.slot_s)
-    return jax.vmap(lambda slot: workload.arrivals(world.prepared, key, slot))(jnp.arange(size.slots))
+class Recorded(struct.PyTreeNode):
+    """Arrivals that are given, slot by slot."""
+
+    tasks: Tasks  # [T, N] each
+    model_gb: jax.Array
+    start_hour_utc: jax.Array
+
+    max_tasks = property(lambda self: self.tasks.mask.shape[-1])
+    embedding_dim = property(lambda self: self.tasks.embedding.shape[-1])
+
+    def prepare(self, cluster, scenario, key, num_slots, slot_s):
+        return self.tasks
+
+    def arrivals(self, prepared, key, slot):
+        return jax.tree.map(lambda rows: rows[slot], prepared)
+
+
+class Fleets(NamedTuple):
+    """Random worlds side by side: every array has their axis first."""
+
+    cluster: Cluster
+    workload: Any  # Synthetic, or `Recorded`
+    scenario: Scenario
+    physics: Physics
+
+
+@partial(jax.jit, static_argnames=("size", "drops"))
+def fleets(keys: jax.Array, size: Size, *, drops: bool = True) -> Fleets:
+    """The random worlds of some keys."""
+    return Fleets(*jax.vmap(lambda key: random_world(key, size, drops=drops))(keys))
+
+
+@jax.jit
+def recorded(worlds: Fleets, keys: jax.Array) -> Fleets:
+    """The same worlds, whose workload is what arrives in them."""
+
+    def one(world: Fleets, key):
+        cluster, workload, scenario, physics = world
+        num_slots = scenario.alive.shape[0]
+        prepared = workload.prepare(cluster, scenario, key, num_slots, physics.slot_s)
+        tasks = jax.vmap(lambda slot: workload.arrivals(prepared, key, slot))(jnp.arange(num_slots))
+        return Recorded(tasks, workload.model_gb, workload.start_hour_utc)
+
+    return worlds._replace(workload=jax.vmap(one)(worlds, keys))
+
+
+class Shown:
+    """A policy that keeps what it is shown."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def __getattr__(self, name):
+        return getattr(self.policy, name)
+
+    def route(self, state, observation):
+        self.observation = observation.replace(cluster=None)
+        return self.policy.route(state, observation)
+
+
+class Story(NamedTuple):
+    """All that happened in a slot: [fleet, slot, ...] arrays."""
+
+    metrics: SlotMetrics
+    record: SlotRecord
+    observation: Observation  # what the policy was shown
+    kind_share: jax.Array
+    matrix: jax.Array  # what it asked for
+
+
+@jax.jit
+def play(worlds: Fleets, policies) -> tuple[Totals, Story]:
+    """Every world under its policy."""
+
+    def one(world: Fleets, policy):
+        cluster, workload, scenario, physics = world
+        num_slots = scenario.alive.shape[0]
+        world_ = make_world(cluster, workload, scenario, jax.random.key(0), num_slots, physics.slot_s)
+
+        def step(run, _):
+            shown, kind_share = Shown(policy), run[0].observed.kind_share
+            state, totals, metrics, record = run_slot(world_, physics, shown, *run)
+            return (state, totals), Story(metrics, record, shown.observation, kind_share, state.matrix)
+
+        (_, totals), story = lax.scan(step, reset(world_, physics, policy), None, length=num_slots)
+        return totals, story
+
+    return jax.vmap(one)(worlds, policies)

@@ -3,81 +3,39 @@
 And from these what the policy had been shown before it decided.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
-from jax import lax
 
 from tests.references.books import Books
 from tests.references.event_simulation import OVERFLOW, Fleet, Task
 from tests.references.observation import Observer
-from tests.references.worlds import Size, arrivals, named_policies, random_world
-from torta_jax import schedulers
+from tests.references.worlds import FLEETS, SHARED, Size, fleets, named_policies, play, recorded
 from torta_jax.sim.account import DROPS, OUTCOMES
 from torta_jax.sim.metrics import BIN_EDGES_S, TIMES
 from torta_jax.sim.observe import PER_S
-from torta_jax.sim.slot import make_world, reset, run_slot
 
 TOLERANCE = 1e-9  # seconds; of other numbers it is relative
 COARSE = {"service_s": 0.5 / PER_S, "kind_share": 1e-7}  # rounded to whole steps; counts divided as float32
 
 AMPLE = Size(regions=3, servers=4, lanes=2, slots=14, max_tasks=160, carry_tasks=320, region_tasks=192)
-TIGHT = Size(regions=4, servers=3, lanes=2, slots=14, max_tasks=48, carry_tasks=36, region_tasks=10)
 TALL = Size(regions=5, servers=4, lanes=1, slots=20, max_tasks=96, carry_tasks=64, region_tasks=24)
 INFORMATION = ("online", "slot")
 HAPPEN = ("late", "unmatched", "model_loads", "migrations", "server_starts", "switching_cost")
 
 
-class Shown:
-    """A policy that keeps what it is shown."""
-
-    def __init__(self, policy):
-        self.policy = policy
-
-    def __getattr__(self, name):
-        return getattr(self.policy, name)
-
-    def route(self, state, observation):
-        self.observation = observation.replace(cluster=None)
-        return self.policy.route(state, observation)
+def run(size, seed, count):
+    """Worlds, results and policies of many random fleets, as NumPy arrays."""
+    keys = jax.random.split(jax.random.key(seed), count)
+    worlds, policies = recorded(fleets(keys, size), keys), named_policies(count)
+    return jax.tree.map(np.asarray, (worlds, play(worlds, policies), policies))
 
 
-def play(world, policy, key, size) -> Any:
-    """The totals, and per slot the metrics, the record, what the policy was shown and the matrix it asked for."""
-    cluster, workload, scenario, physics = world
-    world = make_world(cluster, workload, scenario, key, size.slots, physics.slot_s)
-
-    def step(run, _):
-        shown, kind_share = Shown(policy), run[0].observed.kind_share
-        state, totals, metrics, record = run_slot(world, physics, shown, *run)
-        return (state, totals), (metrics, record, shown.observation, kind_share, state.matrix)
-
-    (_, totals), slots = lax.scan(step, reset(world, physics, policy), None, length=size.slots)
-    return totals, *slots
-
-
-def run(size, seed, fleets):
-    """Worlds, results, arrivals and policies of many random fleets, as NumPy arrays."""
-    keys = jax.random.split(jax.random.key(seed), fleets)
-    policies = named_policies(fleets)
-
-    @jax.jit
-    def everything(keys, policies):
-        def one(key, policy):
-            world = random_world(key, size)
-            return world, play(world, policy, key, size), arrivals(key, size)
-
-        return jax.vmap(one)(keys, policies)
-
-    return jax.tree.map(np.asarray, (*everything(keys, policies), policies))
-
-
-def replay(size, world, result, tasks, policy):
+def replay(size, world, result, policy):
     """Replay one fleet's decisions and compare; returns how often each thing happened."""
     cluster, workload, scenario, physics = world
-    totals, metrics, record, observation, kind_share, matrix = result
+    totals, (metrics, record, observation, kind_share, matrix) = result
+    tasks = workload.tasks
     hardware = {name: value.tolist() for name, value in vars(cluster).items()}
     fleet = Fleet(
         hardware,
@@ -206,28 +164,28 @@ def compare_totals(totals, counts, tasks, spent):
         assert below[-1] == len(times), name
 
 
-def check(size, seed, fleets):
-    """Compare `fleets` random fleets; returns what they went through."""
+def check(size, seed, count):
+    """Compare `count` random fleets; returns what they went through."""
     with jax.enable_x64(True):
-        worlds, results, tasks, policies = run(size, seed, fleets)
+        every = run(size, seed, count)
     seen = {}
-    for i in range(fleets):
-        one = jax.tree.map(lambda x, i=i: x[i], (worlds, results, tasks, policies))
-        for name, count in replay(size, *one).items():
-            seen[name] = seen.get(name, 0) + count
+    for i in range(count):
+        one = jax.tree.map(lambda x, i=i: x[i], every)
+        for name, times in replay(size, *one).items():
+            seen[name] = seen.get(name, 0) + times
     return seen
 
 
 @pytest.mark.parametrize("information", INFORMATION)
 def test_event_simulation_gives_the_same_tasks_servers_and_books_in_every_slot(information):
-    seen = check(TIGHT._replace(information=information), seed=1, fleets=7 * len(schedulers.NAMES))
+    seen = check(SHARED._replace(information=information), seed=1, count=FLEETS)
     assert min(seen.values()) > 0, f"something never happened: {seen}"
 
 
 @pytest.mark.slow  # 1,000 fleets, about five minutes
 @pytest.mark.parametrize("information", INFORMATION)
-@pytest.mark.parametrize(("size", "fleets"), [(AMPLE, 168), (TIGHT, 168), (TALL, 168)])
-def test_event_simulation_agrees_on_a_thousand_fleets(size, fleets, information):
-    seen = check(size._replace(information=information), seed=2, fleets=fleets)
-    assert seen["completed"] > 10 * fleets
-    assert min(seen.values()) > fleets / 10, f"something hardly ever happened: {seen}"
+@pytest.mark.parametrize(("size", "count"), [(AMPLE, 168), (SHARED, 168), (TALL, 168)])
+def test_event_simulation_agrees_on_a_thousand_fleets(size, count, information):
+    seen = check(size._replace(information=information), seed=2, count=count)
+    assert seen["completed"] > 10 * count
+    assert min(seen.values()) > count / 10, f"something hardly ever happened: {seen}"

@@ -14,18 +14,18 @@ from torta_jax.sim.state import Physics
 
 SIZE = Size(regions=3, servers=3, lanes=1, slots=6, max_tasks=64, carry_tasks=64, region_tasks=32)
 ENV, KEY = Env(), jax.random.key(4)
-STEP = jax.jit(ENV.step)
+STEP, RESET = jax.jit(ENV.step), jax.jit(ENV.reset)
 
 
 @pytest.fixture(scope="module")
 def params():
-    cluster, workload, scenario, physics = random_world(jax.random.key(1), SIZE)
+    cluster, workload, scenario, physics = jax.jit(random_world, static_argnums=1)(jax.random.key(1), SIZE)
     return EnvParams(cluster, workload, scenario, numbers(schedulers.get("torta")), physics)
 
 
 @pytest.fixture(scope="module")
 def begun(params):
-    return jax.jit(ENV.reset)(KEY, params)
+    return RESET(KEY, params)
 
 
 def play(params, state, action, key=KEY):
@@ -86,7 +86,7 @@ def test_the_key_of_step_changes_nothing(params, begun):
 def test_the_key_of_reset_decides_the_arrivals(params):
     arrived = {}
     for seed in (4, 4, 5):
-        _, state = ENV.reset(jax.random.key(seed), params)
+        _, state = RESET(jax.random.key(seed), params)
         steps = play(params, state, jnp.eye(3))
         arrived.setdefault(seed, []).append([int(step[5]["metrics"].arrived) for step in steps])
     assert arrived[4][0] == arrived[4][1] != arrived[5][0]
@@ -126,7 +126,7 @@ def test_an_agent_that_acts_as_the_scheduler_gets_what_simulate_gives(params):
     _, metrics = jax.jit(simulate)(
         params.cluster, params.workload, policy, KEY, scenario=params.scenario, physics=params.physics
     )
-    _, state = ENV.reset(KEY, params)
+    _, state = RESET(KEY, params)
     steps = play(params, state, jnp.ones((3, 3)))
     for name in ("arrived", "completed", "dropped", "running", "queued", "buffered", "server_starts"):
         found = np.stack([getattr(step[5]["metrics"], name) for step in steps])
@@ -135,10 +135,10 @@ def test_an_agent_that_acts_as_the_scheduler_gets_what_simulate_gives(params):
 
 def test_without_physics_there_is_room_for_the_fleet_and_its_arrivals(params):
     given = params.replace(physics=None)
-    _, state = jax.jit(ENV.reset)(KEY, given)
+    _, state = jax.eval_shape(ENV.reset, KEY, given)
     sized = Physics().sized(params.cluster, SIZE.max_tasks)
     assert state.state.pool.phase.shape == (sized.carry_tasks,)
-    after = STEP(KEY, state, jnp.eye(SIZE.regions), given)[1]
+    after = jax.eval_shape(ENV.step, KEY, state, jnp.eye(SIZE.regions), given)[1]
     assert after.state.pool.phase.shape == (sized.carry_tasks,)
 
 
