@@ -6,36 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.references.clusters import reference_cluster
+from tests.references import region
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate import rollout
-from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import Rules
 from torta_jax.sim import service
 from torta_jax.sim.affinity import Weights
-from torta_jax.sim.matching import match
-from torta_jax.sim.service import Fleet
-from torta_jax.sim.state import Physics, empty_pool, initial_state
-from torta_jax.types import Phase
 from torta_jax.workload import Synthetic, calm
 
 FASTEST = Rules(weights=Weights(wait=1.0, service=1.0), max_wait_s=1000.0)
 
 
 def decided(tasks, information, *, by_urgency=True, speeds=(1.0, 0.5)):
-    """Server and start of (arrival, deadline, work) tasks, given in order of arrival, on one region's servers."""
-    cluster = reference_cluster(1, len(speeds)).replace(decode_speed=jnp.asarray([speeds]))
-    physics = numbers(Physics(carry_tasks=len(tasks), region_tasks=len(tasks), information=information))
-    policy = numbers(FASTEST.replace(by_urgency=by_urgency))
-    arrival, deadline, work = (jnp.asarray(column, float) for column in zip(*tasks, strict=True))
-    pool = empty_pool(len(tasks), 0).replace(
-        phase=jnp.full(len(tasks), int(Phase.BUFFERED), jnp.int32), ready_s=arrival, deadline_s=deadline, decode_s=work
-    )
-    servers = initial_state(cluster, physics, policy, 1, 0).servers
-    fleet = Fleet(cluster, jnp.ones(1), physics, jnp.full(1, 10.0))
-    pool, *_ = match(fleet, policy, policy.init(cluster), servers, pool)
-    return np.asarray(pool.server).tolist(), np.asarray(pool.start_s).tolist()
+    """Server and start of (arrival, deadline, work) tasks."""
+    found, _ = region.decided(tasks, FASTEST.replace(by_urgency=by_urgency), information, speeds)
+    return tuple([*each] for each in zip(*found, strict=True))
 
 
 def test_in_the_slot_model_the_urgent_task_has_first_choice_and_online_the_first_comer():

@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from tests.references import region
 from tests.references.clusters import reference_cluster
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.schedulers.rules import Outlook, Rules, Toll
 from torta_jax.sim.affinity import Weights
-from torta_jax.sim.matching import match
 from torta_jax.sim.service import UNDECIDED, Batch, Fleet
-from torta_jax.sim.state import Physics, empty_pool, initial_state
+from torta_jax.sim.state import Physics, initial_state
 from torta_jax.sim.windows import EPSILON_S, FEWEST, bid
-from torta_jax.types import Phase
 
 SLOT_S, MODEL_LOAD_S = 45.0, 4.0
 POLICY = Rules(weights=Weights(wait=1.0, service=1.0), toll=Toll(weight=1.0), max_wait_s=1000.0, by_auction=True)
 
 
-def region(servers, lanes, speed, free, on):
+def one_region(servers, lanes, speed, free, on):
     """One region of servers without a model, and its state."""
     cluster = reference_cluster(1, servers, lanes)
     cluster = cluster.replace(decode_speed=speed[None], switch_s=jnp.full((1, servers), MODEL_LOAD_S))
@@ -65,7 +64,7 @@ def test_a_window_is_matched_as_well_as_an_exact_assignment_of_lanes_but_for_a_s
         free, on = rng.uniform(0, 60, (lanes, servers)), rng.random(servers) < 0.8
         ready, work = np.sort(rng.uniform(0, 9, bidders)), rng.exponential(8, bidders)
         arrival = ready - rng.exponential(20, bidders)
-        cluster, state = region(servers, lanes, *(jnp.asarray(x) for x in (speed, free, on)))
+        cluster, state = one_region(servers, lanes, *(jnp.asarray(x) for x in (speed, free, on)))
         found = np.asarray(winners(cluster, state, tasks(ready, arrival, work), jnp.asarray(busy)))
 
         # Seconds that each task costs on each lane, and without one.
@@ -86,29 +85,10 @@ def test_a_window_is_matched_as_well_as_an_exact_assignment_of_lanes_but_for_a_s
         assert least - 1e-3 <= own <= least + bidders * EPSILON_S
 
 
-def decided(tasks, speeds=(1.0,), max_wait_s=1000.0, more=0):
-    """Server, start and place among the decisions of (arrival, work) tasks on one region's servers."""
-    cluster = reference_cluster(1, len(speeds) + more)
-    real = jnp.arange(len(speeds) + more) < len(speeds)
-    cluster = cluster.replace(
-        decode_speed=jnp.asarray([[*speeds, *[1.0] * more]]),
-        lane_mask=cluster.lane_mask & real,
-    )
-    physics = numbers(Physics(carry_tasks=len(tasks), region_tasks=len(tasks), information="slot"))
-    arrival, work = (jnp.asarray(column, float) for column in zip(*tasks, strict=True))
-    pool = empty_pool(len(tasks), 0).replace(
-        phase=jnp.full(len(tasks), int(Phase.BUFFERED), jnp.int32),
-        arrival_s=arrival,
-        ready_s=arrival,
-        deadline_s=arrival + 900,
-        decode_s=work,
-    )
-    policy = numbers(POLICY.replace(max_wait_s=max_wait_s))
-    servers = initial_state(cluster, physics, policy, 1, 0).servers
-    fleet = Fleet(cluster, jnp.ones(1), physics, jnp.full(1, 10.0))
-    pool, _, _, order, _ = match(fleet, policy, policy.init(cluster), servers, pool)
-    rows = zip(pool.phase.tolist(), pool.server.tolist(), pool.start_s.tolist(), strict=True)
-    return [(server, start) if phase == Phase.COMMITTED else None for phase, server, start in rows], order.tolist()
+def decided(tasks, speeds=(1.0,), max_wait_s=1000.0, **more):
+    """What becomes of (arrival, work) tasks, and their places among the decisions."""
+    policy = POLICY.replace(max_wait_s=max_wait_s)
+    return region.decided([(at_s, at_s + 900, work) for at_s, work in tasks], policy, "slot", speeds, **more)
 
 
 def test_the_task_that_gains_more_gets_the_fast_server_though_it_comes_later():
@@ -128,7 +108,7 @@ def test_those_who_want_no_lane_keep_nobody_from_bidding():
 
 def test_how_many_may_bid_does_not_depend_on_servers_that_are_not_there():
     crowd = [(0.0, 20.0)] * (FEWEST + 4) + [(0.0, 1.0)]
-    alone, padded = decided(crowd), decided(crowd, more=40)
+    alone, padded = decided(crowd), decided(crowd, servers=41)
     assert alone[0] == padded[0]
     assert alone[0][-1] not in (None, (0, 0.0)), "the last is to bid, but not in the first window"
 

@@ -266,8 +266,8 @@ def test_a_price_of_a_region_moves_the_capacitated_plan_but_not_the_balanced_one
     epsilon = 0.05 / cost.mean() * np.array([cost.mean(), cost.mean() ** 2 / dear.mean()])  # the same in units of cost
     moved = []
     for solve in (capacitated, balanced):
-        before = solve(*arrays(cost, demand, capacity), epsilon=epsilon[0]).plan[:, 0].sum()
-        after = solve(*arrays(dear, demand, capacity), epsilon=epsilon[1]).plan[:, 0].sum()
+        before = solve(*arrays(cost, demand, capacity), epsilon=float(epsilon[0])).plan[:, 0].sum()
+        after = solve(*arrays(dear, demand, capacity), epsilon=float(epsilon[1])).plan[:, 0].sum()
         moved.append(abs(after - before) / demand.sum())
     assert moved[0] > 0.01
     assert moved[1] < 1e-4
