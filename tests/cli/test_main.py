@@ -70,6 +70,20 @@ def test_the_size_of_a_run_is_told_before_it_starts(monkeypatch, capsys):
     assert main(SMALL) == 130
 
 
+def test_what_had_finished_before_an_interruption_is_kept(monkeypatch, tmp_path, capsys):
+    def evaluate(cluster, *_, **__):
+        raise rollout.Interrupted({"skylb": episode("skylb", seeds=2, slots=4, regions=cluster.num_regions)})
+
+    monkeypatch.setattr(rollout, "evaluate", evaluate)
+    out = tmp_path / "run"
+    assert main([*SMALL, "--out", str(out)]) == 130
+    printed = capsys.readouterr()
+    assert "skylb" in printed.out
+    assert printed.err.endswith("torta: interrupted; finished: skylb\n")
+    assert [path.name for path in (out / "slots").iterdir()] == ["skylb.parquet"]
+    assert not json.loads((out / "manifest.json").read_text())["complete"]
+
+
 def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, capsys):
     def evaluate(cluster, *_, physics, **__):
         assert physics.carry_tasks < 1152  # the arrivals of a slot

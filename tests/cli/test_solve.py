@@ -34,6 +34,7 @@ def test_transport_is_the_linear_programs_and_forbidden_pairs_are_empty(tmp_path
     )
     assert status == 0
     assert found["status"] == "converged"
+    assert found["value"] == pytest.approx(found["cost_of_sent"])
     assert found["lower_bound"] <= best + 1e-9
     assert found["value"] == pytest.approx(best, rel=1e-3)
     assert found["solution"][1] == {"name": "atlanta", "denver": 20.0, "atlanta": 0.0, "buffered": 0.0}
@@ -45,14 +46,28 @@ def test_the_csv_is_a_table_like_the_file_and_a_line_that_certifies_it(tmp_path,
     lines = list(csv.reader(io.StringIO("\n".join(table))))
     assert lines[0] == ["", "denver", "atlanta", "buffered"]
     assert [line[0] for line in lines[1:]] == ["denver", "atlanta", "price"]
-    assert certificate.startswith("# value 36, lower bound 35.")
+    assert certificate.startswith("# value 36, cost of sent 36, charge for buffered ")
 
 
 def test_demand_without_capacity_is_buffered_and_said_to_be(tmp_path, capsys):
-    _, out, _ = solve(tmp_path, capsys, "transport", TRANSPORT.replace("40,40", "10,10"), "--json")
+    status, out, _ = solve(tmp_path, capsys, "transport", TRANSPORT.replace("40,40", "10,10"), "--json")
     found = json.loads(out)
-    assert found["status"] == "infeasible"
+    assert (status, found["status"]) == (1, "infeasible")
     assert found["buffered"] == pytest.approx(30)
+    assert found["cost_of_sent"] == pytest.approx(12, rel=1e-3)
+    assert found["charge_for_buffered"] == pytest.approx(30 * (1.2 + 10 * 0.8))
+
+
+def test_a_file_is_replaced_only_if_asked_and_the_problem_never(tmp_path, capsys):
+    path, out = str(tmp_path / "problem.csv"), tmp_path / "result.csv"
+    out.write_text("mine")
+    status, _, err = solve(tmp_path, capsys, "transport", TRANSPORT, "--out", str(out))
+    assert (status, out.read_text()) == (2, "mine")
+    assert "is there already; choose another file or add --overwrite" in err
+    assert main(["solve", "transport", path, "--out", str(out), "--overwrite"]) == 0
+    assert out.read_text().startswith(",denver")
+    assert main(["solve", "transport", path, "--out", path, "--overwrite"]) == 2
+    assert "is the problem itself" in capsys.readouterr().err
 
 
 def test_balanced_gives_every_column_its_share(tmp_path, capsys):
@@ -80,24 +95,27 @@ def test_other_numbers_are_assigned_nearly_and_no_column_outside_is_needed(tmp_p
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
-        ("transport", ASSIGNMENT, "line 1: the last column must be 'demand'"),
-        ("transport", TRANSPORT.replace("capacity", "room"), "line 4: the last row must be 'capacity'"),
-        (
-            "transport",
-            TRANSPORT.replace("30", "-3"),
-            "line 2, column 'demand': '-3' is not a finite number of at least 0",
-        ),
-        ("transport", TRANSPORT.replace("1.2,30", "x,30"), "line 2, column 'atlanta': 'x' is not a finite number"),
+        ("transport", ASSIGNMENT, "line 1: the last column must be 'demand', it is 'outside'"),
+        ("transport", TRANSPORT.replace("capacity", "room"), "line 4: the last row must be 'capacity', it is 'room'"),
+        ("transport", TRANSPORT.replace("30", "-3"), "line 2, column 'demand': '-3' is not a number from 0 to 1e+30"),
+        ("transport", TRANSPORT.replace("1.2,30", "x,30"), "column 'atlanta': 'x' is not a number from -1e+30 to 1e"),
+        ("transport", TRANSPORT.replace("1.2,30", "1e300,30"), "line 2, column 'atlanta': '1e300' is not a number"),
+        ("transport", TRANSPORT.replace("1.2,30", "nan,30"), "line 2, column 'atlanta': 'nan' is not a number"),
         ("transport", TRANSPORT.replace("1.2,30", "30"), "line 2: 3 cells, the header has 4"),
         ("transport", TRANSPORT.replace("atlanta,1", "denver,1"), "row 'denver' appears twice"),
         ("transport", TRANSPORT.replace("40,40", "0,0"), "capacity: no column has any"),
         ("transport", ",a,demand\nx,,1\ncapacity,1,\n", "mask: every pair is forbidden"),
         ("transport", TRANSPORT.replace("40,40,", "40,40,9"), "nothing may stand in row 'capacity' under 'demand'"),
-        ("transport", "", "a header, a row and the row 'capacity' are needed"),
-        ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1.5,\n"), "'1.5' is not a whole number of at least 0"),
+        ("transport", "", "empty file, a header, a row and the row 'capacity' are needed"),
+        ("assignment", ",outside,a\nx,1,2\nroom,1,1\n", "line 1: the last column must be 'outside', it is 'a'"),
+        ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1.5,\n"), "'1.5' is not a whole number from 0 to 2147483647"),
         ("assignment", ASSIGNMENT.replace("5", "500000000000"), "floats have no such limit (--floats)"),
-        ("assignment", ASSIGNMENT.replace("5", "5e300"), "too large to be counted (--floats)"),
-        ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1e300,\n"), "room of less than 2**31 is needed, 1e+300 is not"),
+        (
+            "assignment",
+            ASSIGNMENT.replace("5", "5e20"),
+            "below 2**53 are needed, 5e+20 is not (--floats)",
+        ),
+        ("assignment", ASSIGNMENT.replace("1,1,\n", "1,1e300,\n"), "line 5, column 'b': '1e300' is not a whole number"),
         ("transport", TRANSPORT.replace(",denver", ",buffered"), "no column may be called 'buffered'"),
         ("transport", TRANSPORT.replace("atlanta,1", "price,1"), "no row may be called 'price'"),
     ],

@@ -1,6 +1,7 @@
 """Batches of seeds: how they are cut, how they report, how they end early."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,17 @@ from tests.references.worlds import Size, random_world
 from torta_jax import schedulers
 from torta_jax.errors import InputError
 from torta_jax.evaluate import rollout
-from torta_jax.evaluate.rollout import CPU_BATCH, LONGEST_CHUNK, Shortage, chunks, evaluate, spread
-from torta_jax.workload import Trace, TraceTable
+from torta_jax.evaluate.rollout import (
+    CPU_BATCH,
+    LONGEST_CHUNK,
+    Interrupted,
+    Shortage,
+    Unlawful,
+    chunks,
+    evaluate,
+    spread,
+)
+from torta_jax.workload import Trace, TraceTable, calm
 
 pytestmark = pytest.mark.filterwarnings("ignore::torta_jax.evaluate.rollout.Shortage")
 SIZE = Size(regions=2, servers=2, lanes=1, slots=6, max_tasks=32, carry_tasks=64, region_tasks=32)
@@ -69,6 +79,59 @@ def test_an_error_while_reporting_ends_the_run(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(16 * CPU_BATCH, progress=fail)
     assert len(calls) < 16
+
+
+def test_an_interruption_keeps_the_policies_that_have_finished(monkeypatch):
+    monkeypatch.setattr(rollout, "cores", lambda: 1)
+
+    def stop(policy, *_):
+        if policy == "torta":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as interrupted:
+        run(2, policies=("skylb", "torta", "sdib"), progress=stop)
+    found = interrupted.value.episodes
+    assert list(found) == ["skylb"]
+    jax.tree.map(np.testing.assert_array_equal, found, run(2))
+
+
+class Times(schedulers.Rules):
+    """A policy that asks for so many times the last matrix."""
+
+    factor: float = 1.0
+
+    def route(self, state, observation):
+        return state, self.factor * observation.matrix
+
+
+@pytest.mark.parametrize("factor", [-1.0, np.nan])
+def test_shares_that_are_none_are_a_warning(factor):
+    cluster, workload, scenario, physics = world()
+    with pytest.warns(Unlawful, match=f"policy own: .* negative or not finite: {SIZE.slots}"):
+        evaluate(cluster, workload, scenario, {"own": Times(factor=factor)}, 1, SIZE.slots, physics=physics)
+
+
+class Row(schedulers.Rules):
+    """A policy that asks for a row in place of a matrix."""
+
+    def route(self, state, observation):
+        return state, observation.matrix[0]
+
+
+def test_a_matrix_of_another_shape_is_named():
+    cluster, workload, scenario, physics = world()
+    with pytest.raises(InputError, match=re.escape("Row.route: a matrix (2, 2) is needed, its shape is (2,)")):
+        evaluate(cluster, workload, scenario, {"own": Row()}, 1, SIZE.slots, physics=physics)
+
+
+def test_what_is_no_policy_or_of_other_regions_is_named():
+    cluster, workload, scenario, physics = world()
+    with pytest.raises(InputError, match="scheduler: a policy is needed"):
+        evaluate(cluster, workload, scenario, {"own": "torta"}, 1, SIZE.slots, physics=physics)
+    with pytest.raises(InputError, match="scenario: of 5 regions, the cluster has 2"):
+        evaluate(cluster, workload, calm(SIZE.slots, 5), {"own": Times()}, 1, SIZE.slots, physics=physics)
+    with pytest.raises(InputError, match="num_slots = -1: a whole number of at least 1 is needed"):
+        calm(-1, 5)
 
 
 def test_a_seed_is_the_same_alone_and_by_its_number():

@@ -41,7 +41,7 @@ def assert_matching(found, value, room, outside):
     assert float(found.dual_value) >= optimum(value, room, outside) * (1 - 1e-6)
 
 
-def solve(value, room, outside, number=int, **more):
+def solve(value, room, outside, number: type = int, **more):
     """Of one type and shape nearly always: each is a program of its own, which takes longer to compile than to run."""
     return auction.solve(jnp.asarray(value, number), jnp.asarray(room), outside=jnp.asarray(outside, number), **more)
 
@@ -216,6 +216,7 @@ def test_values_that_are_not_allowed_say_so_when_traced(solve, value, room):
     outside = jnp.full(2, np.min(value) if np.issubdtype(np.asarray(value).dtype, np.integer) else 0)
     found = jax.jit(lambda *problem: solve(*problem, outside=outside))(jnp.asarray(value), jnp.asarray(room, float))
     assert found.status == Status.NON_FINITE
+    assert found.dual_value >= 2**31 - 1
 
 
 @pytest.mark.parametrize("never", [-1e3, -1e9, -3e38])
@@ -276,6 +277,9 @@ def test_a_round_prices_only_servers_that_are_full_and_leaves_bidders_content_to
     ("change", "message"),
     [
         ({"value": np.zeros(3)}, r"value: an array \[N, S\] is needed"),
+        ({"value": [["a", "b"], ["c", "d"]]}, "value: an array of numbers is needed"),
+        ({"value": [[1.0, 2.0], [1.0]]}, "value: an array of numbers is needed"),
+        ({"mask": np.array([[1.0, np.nan], [0.0, 1.0]])}, r"mask\[0, 1\] = nan: a finite number of at least 0"),
         ({"value": np.array([[1.0, np.inf], [0.0, 1.0]])}, r"value\[0, 1\] = inf: a finite number is needed"),
         ({"room": np.array([1])}, r"room: shape \(2,\) is needed \(one number per column of value\)"),
         ({"room": np.array([1, -1])}, r"room\[1\] = -1: a finite number of at least 0 is needed"),
@@ -312,5 +316,5 @@ def test_a_step_or_temperature_that_is_not_positive_is_named(epsilon):
         auction.solve(*problem, epsilon=epsilon)
     with pytest.raises(InputError, match=r"temperature = .*: a finite number above 0 is needed"):
         soft.solve(*problem, temperature=epsilon)
-    with pytest.raises(InputError, match="max_rounds = -1: a whole number is needed"):
+    with pytest.raises(InputError, match="max_rounds = -1: a whole number of at least 0 is needed"):
         auction.solve(*problem, max_rounds=-1)

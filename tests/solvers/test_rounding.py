@@ -65,6 +65,14 @@ def test_forbidden_pairs_get_nothing():
     assert (found.sum(axis=1) <= demand * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("demand", [[0.0, 4.0, 3.0], [0.0, 0.0, 0.0]])
+def test_gradients_are_finite_also_where_there_is_no_demand(demand):
+    plan = jnp.asarray(demand)[:, None] / 4 * jnp.ones(2)
+    cost = lambda plan, demand: (feasible(plan, demand, jnp.array([3.0, 2.0])) * jnp.array([1.0, 2.0])).sum()  # noqa: E731
+    for gradient in jax.grad(cost, (0, 1))(plan, jnp.asarray(demand)):
+        assert jnp.isfinite(gradient).all()
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"demand: shape \(2,\) is needed"):
         feasible(np.ones((2, 2)), np.ones(3), np.ones(2))

@@ -206,7 +206,9 @@ def test_values_that_are_not_allowed_say_so_when_traced(solve, part, wrong):
     problem = instance(0)
     problem[part][(0, 0) if part == 0 else 0] = wrong
     allowed = part == 0 and wrong == -3.0  # a cost may be negative
-    assert (jax.jit(solve)(*arrays(*problem)).status == Status.NON_FINITE) != allowed
+    found = jax.jit(solve)(*arrays(*problem))
+    assert (found.status == Status.NON_FINITE) != allowed
+    assert np.isfinite(found.lower_bound) == allowed
 
 
 def test_capacity_beyond_all_bounds_is_as_good_as_none():
@@ -336,8 +338,13 @@ def test_bounds_meet_a_rounded_plan(load):
         ({"epsilon": np.nan}, "epsilon = nan: a finite number above 0 is needed"),
         ({"epsilon": 0.0}, "epsilon = 0.0: a finite number above 0 is needed"),
         ({"epsilon": np.ones(2)}, r"epsilon: shape \(\) is needed"),
-        ({"newton_iters": -2}, "newton_iters = -2: a whole number is needed"),
-        ({"scaling_iters": 2.5}, "scaling_iters = 2.5: a whole number is needed"),
+        (
+            {"cost": np.array([[1.0, 1e300], [1.0, 1.0]])},
+            r"cost\[0, 1\] = 1e\+300: a finite number in float32",
+        ),
+        ({"tolerance": -1.0}, "tolerance = -1.0: a finite number above 0 is needed"),
+        ({"newton_iters": -2}, "newton_iters = -2: a whole number of at least 0 is needed"),
+        ({"scaling_iters": 2.5}, "scaling_iters = 2.5: a whole number of at least 0 is needed"),
     ],
 )
 @pytest.mark.parametrize("solve", [capacitated, balanced])

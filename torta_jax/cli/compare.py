@@ -8,11 +8,14 @@ from typing import Any
 
 from torta_jax.cli import cache
 from torta_jax.cli.options import Compare
-from torta_jax.cli.rules import MOST_ROOM
+from torta_jax.cli.rules import INTERRUPTED, MOST_ROOM
 
 
-def run(options: Compare) -> None:
+def run(options: Compare) -> int:
     """Run a comparison: table or JSON on stdout, progress on stderr, files under `--out`.
+
+    Returns:
+        Exit status: 0, or that of an interruption if the policies that had finished by then are all there is.
 
     Raises:
         InputError: an option, a file or the output directory cannot be used; nothing was computed then. Or a part
@@ -30,21 +33,29 @@ def run(options: Compare) -> None:
     _announce(built, options.quiet)
     with Steps(len(built.policies), options.quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", rollout.Shortage)  # told below, beside what helps
-        episodes = rollout.evaluate(
-            built.cluster,
-            built.workload,
-            built.scenario,
-            built.policies,
-            built.options.seeds,
-            built.facts["slots"],
-            physics=built.physics,
-            information=options.information,
-            progress=progress,
-        )
+        try:
+            episodes = rollout.evaluate(
+                built.cluster,
+                built.workload,
+                built.scenario,
+                built.policies,
+                built.options.seeds,
+                built.facts["slots"],
+                physics=built.physics,
+                information=options.information,
+                progress=progress,
+            )
+        except rollout.Interrupted as interrupted:
+            episodes = interrupted.episodes
+            if not episodes:
+                raise
+    whole = len(episodes) == len(built.policies)
     result = document(built.facts, episodes, built.options.reference)
     try:
         if store is not None:
             _write(store, built, episodes, result)
+            if whole:
+                store.finish()
     finally:  # a full disk does not cost the table
         if options.json:
             sys.stdout.write(json_bytes(result).decode())
@@ -53,6 +64,9 @@ def run(options: Compare) -> None:
         _warn(episodes, built.facts["room"])
     if store is not None and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
+    if not whole:
+        print(f"torta: interrupted; finished: {', '.join(episodes)}", file=sys.stderr)
+    return 0 if whole else INTERRUPTED
 
 
 def _announce(built, quiet: bool) -> None:
@@ -83,7 +97,6 @@ def _write(store, built, episodes: Mapping[str, Any], result: Mapping[str, Any])
         for kind in ("png", "svg"):
             store.write(f"figures/{name}.{kind}", render(figure, kind))
     store.write("summary.json", json_bytes(result))
-    store.finish()
 
 
 def _warn(episodes: Mapping[str, Any], room: float) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from torta_jax.cli.options import Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck
 from torta_jax.cli.parse import parse
+from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError
 
 COMMANDS = {
@@ -24,7 +25,6 @@ COMMANDS = {
 """Module of each sub-command, imported when it runs: `--help` needs no JAX."""
 
 WRONG_INPUT = 2
-INTERRUPTED = 130
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What standard output says on a disk that is full or failing; other files have messages of their own."""
 
@@ -40,14 +40,15 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command line after the program's name; default: this process's.
 
     Returns:
-        0, or 2 after a user's mistake, or 130 after an interruption.
+        0, or what the command returns, or 2 after a user's mistake, or 130 after an interruption.
     """
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
+    status = None
     try:
         command = parse(sys.argv[1:] if words is None else words)
-        importlib.import_module(f"torta_jax.cli.{COMMANDS[type(command)]}").run(command)
+        status = importlib.import_module(f"torta_jax.cli.{COMMANDS[type(command)]}").run(command)
         sys.stdout.flush()
     except InputError as error:
         print("torta:", *str(error).splitlines(), file=sys.stderr)  # one line, whatever a file's name holds
@@ -63,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"torta: the result could not be written to standard output ({error.strerror})", file=sys.stderr)
         return WRONG_INPUT
-    return 0
+    return status or 0
 
 
 def interrupt(_: int, frame: FrameType | None) -> None:

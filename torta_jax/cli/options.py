@@ -109,6 +109,7 @@ class TraceCheck:
 
 
 _OUT = tyro.conf.arg(metavar="FILE", help="write the solution here", help_behavior_hint="(default: standard output)")
+_OVERWRITE = tyro.conf.arg(help="let --out replace a file", help_behavior_hint="")
 _JSON = tyro.conf.arg(help="JSON in place of CSV", help_behavior_hint="")
 
 
@@ -116,8 +117,20 @@ _JSON = tyro.conf.arg(help="JSON in place of CSV", help_behavior_hint="")
 class SolveTransport:
     """Send demand to capacity at the least cost, with prices of capacity and a lower bound.
 
-    FILE is CSV: a column for each destination and a last one `demand`, a row for each origin and a last one
-    `capacity`; the cells are costs, an empty one is a pair that is not allowed.
+    FILE is CSV. Its first line names the columns, its first column the rows: a column for each destination and a last
+    one `demand`, a row for each origin and a last one `capacity`. The cells are costs, an empty one is a pair that is
+    not allowed:
+
+        ,denver,atlanta,demand
+
+        denver,0,1.2,30
+
+        atlanta,1.2,,20
+
+        capacity,40,40,
+
+    Demand that finds no capacity is `buffered`, at a charge of ten mean costs above the dearest pair, which value and
+    lower bound count. The exit status is 1 where there is any, and where the solver has not converged.
     """
 
     file: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV as above")]]
@@ -126,15 +139,28 @@ class SolveTransport:
     ] = False
     epsilon: Annotated[float, _arg("SHARE", "entropy as a share of the mean cost; less is sharper", "0.01")] = 0.01
     out: Annotated[str | None, _OUT] = None
+    overwrite: Annotated[bool, _OVERWRITE] = False
     json: Annotated[bool, _JSON] = False
 
 
 @dataclass(frozen=True)
 class SolveAssignment:
-    """Match tasks to servers for the highest value, with prices of places and an upper bound.
+    """Match tasks to servers for the highest value, with an upper bound and, in JSON, the prices of places.
 
-    FILE is CSV: a column for each server and perhaps a last one `outside`, a row for each task and a last one `room`;
-    the cells are values, an empty one is a pair that is not allowed. Whole numbers are solved exactly.
+    FILE is CSV. Its first line names the columns, its first column the rows: a column for each server and perhaps a
+    last one `outside`, a row for each task and a last one `room`. The cells are values, an empty one is a pair that is
+    not allowed:
+
+        ,big,small,outside
+
+        ada,5,3,0
+
+        bob,6,,1
+
+        room,1,2,
+
+    A task that is worth more outside, 0 if nothing is said, gets no server. Whole numbers are solved exactly. The exit
+    status is 1 where the solver has not converged.
     """
 
     file: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV as above")]]
@@ -142,6 +168,7 @@ class SolveAssignment:
         bool, tyro.conf.arg(help="solve whole numbers as if they were not, nearly", help_behavior_hint="")
     ] = False
     out: Annotated[str | None, _OUT] = None
+    overwrite: Annotated[bool, _OVERWRITE] = False
     json: Annotated[bool, _JSON] = False
 
 

@@ -8,6 +8,9 @@ from torta_jax.errors import InputError, unknown
 Check = Callable[[str, Any], Any]
 """Takes the place an error is to name and the value; returns the value to use, or raises `InputError`."""
 
+INTERRUPTED = 130
+"""Exit status after an interruption."""
+
 MAX_SLOTS = 100_000
 MOST_ROOM = 20
 MAX_SEED = 2**31 - 1

@@ -16,9 +16,18 @@ from torta_jax.errors import InputError, require
 THOROUGH: dict[str, Any] = {"scaling_iters": 100, "newton_iters": 80}
 """One problem at a time may take its time."""
 
+NOT_SOLVED = 1
+"""Exit status where demand finds no capacity, or the solver has not converged."""
 
-def run(command: SolveTransport | SolveAssignment) -> None:
+NOTHING = 1e-12
+"""Share of all demand that is shown as none."""
+
+
+def run(command: SolveTransport | SolveAssignment) -> int:
     """Print the solution, as a table, CSV or JSON.
+
+    Returns:
+        Exit status: 0 if the solver has converged, else `NOT_SOLVED`.
 
     Raises:
         InputError: the file is no such problem, or the result cannot be written.
@@ -26,6 +35,7 @@ def run(command: SolveTransport | SolveAssignment) -> None:
     import jax
 
     path = text("FILE", command.file)
+    may_write(command)
     with jax.enable_x64(True):
         if isinstance(command, SolveTransport):
             table, summary = transport(path, command)
@@ -41,6 +51,15 @@ def run(command: SolveTransport | SolveAssignment) -> None:
         print(output, end="")
     if not command.json or command.out is not None:
         print(certificate(summary))
+    return 0 if summary["status"] == "converged" else NOT_SOLVED
+
+
+def may_write(command: SolveTransport | SolveAssignment) -> None:
+    """Raise `InputError` where `--out` would replace something that it should not."""
+    if command.out is None or not Path(command.out).exists():
+        return
+    require(not Path(command.out).samefile(command.file), f"--out {command.out}: is the problem itself")
+    require(command.overwrite, f"--out {command.out}: is there already; choose another file or add --overwrite")
 
 
 def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict[str, Any]]:
@@ -60,9 +79,13 @@ def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict
         found = solve(*args, mask=problem.mask, epsilon=command.epsilon, **THOROUGH)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    body = [[*plan, buffered] for plan, buffered in zip(found.plan.tolist(), found.buffered.tolist(), strict=True)]
+    every = np.column_stack([np.asarray(found.plan), np.asarray(found.buffered)])
+    body = np.where(every > NOTHING * every.sum(), every, 0.0).tolist()
+    cost = float((np.asarray(found.plan) * problem.cells).sum())
     summary = {
         "value": float(found.value),
+        "cost_of_sent": cost,
+        "charge_for_buffered": float(found.value) - cost,
         "lower_bound": float(found.lower_bound),
         "sent": float(found.plan.sum()),
         "buffered": float(found.buffered.sum()),
@@ -78,15 +101,13 @@ def assignment(path: str, command: SolveAssignment) -> tuple[list[list[Any]], di
     from torta_jax.solvers import auction
     from torta_jax.types import Status
 
-    problem = read(path, "outside", "room", optional=True, whole=True)
+    problem = read(path, "outside", "room", optional=True, most=2**31 - 1)
     outside = np.zeros(len(problem.rows)) if problem.side is None else problem.side
     whole = not (problem.cells % 1).any() and not (outside % 1).any() and not command.floats
     number = int if whole else float
     largest = max(np.abs(problem.cells).max(), np.abs(outside).max())
-    require(not whole or largest < 2**53, f"{path}: {largest:.17g} is too large to be counted (--floats)")
-    require(
-        bool((problem.foot < 2**31).all()), f"{path}: room of less than 2**31 is needed, {problem.foot.max():g} is not"
-    )
+    limit = "whole numbers below 2**53 are needed"
+    require(not whole or largest < 2**53, f"{path}: {limit}, {largest:g} is not (--floats)")
     args = problem.cells.astype(number), problem.foot.astype(int)
     try:
         found = auction.solve(*args, outside=outside.astype(number), mask=problem.mask)

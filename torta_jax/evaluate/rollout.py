@@ -40,6 +40,18 @@ class Shortage(UserWarning):
     """Tasks found no room in the padding, or had to wait for it."""
 
 
+class Unlawful(UserWarning):
+    """A policy asked for shares that are negative or not finite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A comparison was interrupted; `episodes` are those of the policies that had finished."""
+
+    def __init__(self, episodes: dict[str, Episode]):
+        super().__init__()
+        self.episodes = episodes
+
+
 Progress = Callable[[str, int, int], None]
 """Called with a policy's name, its slots done and slots in all; policies may overlap."""
 
@@ -74,8 +86,10 @@ def evaluate(
 
     Warns:
         Shortage: tasks found no room in the padding and count as dropped, or had to wait for it.
+        Unlawful: a policy asked for shares that are negative or not finite; such slots' `switching_cost` is NaN.
 
     Raises:
+        Interrupted: by the user; it holds what had finished.
         InputError: without seeds, slots or policies, with too short a scenario, or slots of another length than a
             trace's.
     """
@@ -99,27 +113,48 @@ def evaluate(
 
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
-    parts, each = side_by_side(run_batch, jobs), len(worlds)
-    episodes = {name: episode(parts[i * each : (i + 1) * each], len(seeds)) for i, name in enumerate(policies)}
+    parts: list[Any] = [None] * len(jobs)
+
+    def finished() -> dict[str, Episode]:
+        each, found = len(worlds), {}
+        for i, name in enumerate(policies):
+            batches = parts[i * each : (i + 1) * each]
+            if all(batch is not None and batch[0].arrived.shape[1] == num_slots for batch in batches):
+                found[name] = episode(batches, len(seeds))
+        return found
+
+    try:
+        side_by_side(run_batch, jobs, parts)
+    except KeyboardInterrupt:
+        raise Interrupted(finished()) from None
+    episodes = finished()
     for note in shortages(episodes):
         warnings.warn(f"{note}; give the workload (`padded_for`) or the physics (`sized`) more", Shortage, stacklevel=2)
+    for name, each in episodes.items():
+        slots = int(np.isnan(each.slots.switching_cost).sum())
+        note = f"policy {name}: slots in which it asked for shares that are negative or not finite: {slots:,}"
+        if slots:
+            warnings.warn(note, Unlawful, stacklevel=2)
     return episodes
 
 
-def side_by_side(run: Callable[..., Any], jobs: list[tuple]) -> list:
-    """`run(*job, stop)` for every job, in a thread for each core; an error or an interruption sets the event `stop`."""
+def side_by_side(run: Callable[..., Any], jobs: list[tuple], results: list) -> None:
+    """`results[i] = run(*jobs[i], stop)`, in a thread for each core.
+
+    An error or an interruption sets the event `stop`.
+    """
     stop = threading.Event()
 
-    def one(job):
+    def one(place):
         try:
-            return run(*job, stop)
+            results[place] = run(*jobs[place], stop)
         except BaseException:
             stop.set()
             raise
 
     with ThreadPoolExecutor(cores()) as threads:
         try:
-            return list(threads.map(one, jobs))
+            list(threads.map(one, range(len(jobs))))
         finally:
             stop.set()
 

@@ -27,7 +27,7 @@ class Scheduler(Protocol):
         ...
 
     def route(self, state: Any, observation: Observation) -> tuple[Any, jax.Array]:
-        """The next state and the routing matrix [R, R], row-stochastic."""
+        """The next state and the routing matrix [R, R] of shares >= 0; a row need not sum to one."""
         ...
 
     def demand(self, state: Any, observation: Observation, matrix: jax.Array) -> jax.Array:

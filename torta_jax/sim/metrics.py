@@ -48,7 +48,7 @@ class SlotMetrics(struct.PyTreeNode):
     migration_s: jax.Array
     server_starts: jax.Array
     warmup_s: jax.Array
-    switching_cost: jax.Array  # of the new tasks: ||A_t - A_{t-1}||_F^2 of the realised routing shares (Section III)
+    switching_cost: jax.Array  # ||A_t - A_{t-1}||_F^2 of realised shares (Section III); NaN if none were asked for
 
 
 def bin_of(time_s: jax.Array) -> jax.Array:

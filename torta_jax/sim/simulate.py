@@ -59,6 +59,9 @@ def simulate(
     Pure: jit it, vmap it over clusters, workloads, schedulers or keys.
 
     Args:
+        cluster: regions, servers, network and prices (`cluster.build`, `cluster.random_cluster`).
+        workload: what arrives (`workload.Synthetic`, `workload.Trace`, or any `workload.base.Workload`).
+        scheduler: the policy (`schedulers.get`, or any `schedulers.base.Scheduler`).
         key: typed key of the world; one key gives one world, whatever the policy.
         scenario: its number of slots T is the length of the experiment.
         physics: default: room for this fleet and workload in calm times; with surges or failures take
@@ -66,6 +69,9 @@ def simulate(
 
     Returns:
         The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays; with `keep` as in `advance`.
+
+    Raises:
+        InputError: the scenario is of other regions, or this is no policy.
     """
     physics = physics or Physics().sized(cluster, workload.max_tasks)
     num_slots = scenario.alive.shape[0]

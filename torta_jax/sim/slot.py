@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from torta_jax.errors import require
 from torta_jax.sim import account, activation, dispatch, energy
 from torta_jax.sim import pool as pools
 from torta_jax.sim.account import DROPS, KEPT, Totals
@@ -40,13 +41,25 @@ class SlotRecord(NamedTuple):
 
 
 def make_world(cluster: Cluster, workload, scenario: Scenario, key: jax.Array, num_slots: int, slot_s=45.0) -> World:
-    """A world of `num_slots` slots; one key gives the same arrivals to every policy."""
+    """A world of `num_slots` slots; one key gives the same arrivals to every policy.
+
+    Raises:
+        InputError: the scenario is of other regions.
+    """
+    regions, those = cluster.num_regions, scenario.alive.shape[-1]
+    require(those == regions, f"scenario: of {those} regions, the cluster has {regions}")
     prepared = workload.prepare(cluster, scenario, key, num_slots, slot_s)
     return World(cluster, workload, scenario, prepared, key)
 
 
 def reset(world: World, physics: Physics, scheduler) -> tuple[State, Totals]:
-    """The state before the first slot, and empty totals."""
+    """The state before the first slot, and empty totals.
+
+    Raises:
+        InputError: this is no policy.
+    """
+    what = type(scheduler).__name__
+    require(hasattr(scheduler, "route"), f"scheduler: a policy is needed, as of schedulers.get('torta'), not {what}")
     models, width = world.workload.model_gb.shape[-1], world.workload.embedding_dim
     state = initial_state(world.cluster, physics, scheduler, models, width)
     return state, account.no_totals(world.cluster.num_regions)
@@ -71,7 +84,10 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     observation = observe(state, cluster, physics, alive, price_now(world, state.slot, slot_s))
     policy, own = scheduler.route(state.policy, observation)
     # The routing in force; servers and the memory of the plan follow it, not shares of regions that are down.
-    matrix, astray = dispatch.live_matrix(own if matrix is None else matrix, alive)
+    asked = own if matrix is None else matrix
+    shape, who = (regions, regions), f"{type(scheduler).__name__}.route"
+    require(jnp.shape(asked) == shape, f"{who}: a matrix {shape} is needed, its shape is {jnp.shape(asked)}")
+    matrix, astray = dispatch.live_matrix(asked, alive)
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
 
     moving = routed(pool, new, alive)
@@ -93,7 +109,8 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     times = account.task_times(pool, cluster)
     work = account.effort(cluster, state.pool, pool, moved, taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
-    change = total_of_all((shares - state.observed.shares) ** 2)
+    lawful = (jnp.isfinite(asked) & (asked >= 0)).all()
+    change = jnp.where(lawful, total_of_all((shares - state.observed.shares) ** 2), jnp.nan)
     price = observation.price_usd_per_kwh
     metrics = account.measure(pool, outcome, counts, arrived, unmatched, times, used, work, utilisation, price, change)
     totals = account.add(totals, arrived, counts, outcome, times)

@@ -46,8 +46,8 @@ def solve(
             when it is spent stay unassigned; the certificate still holds.
 
     Returns:
-        `Matching`; status BUDGET_SPENT where bidding did not end, NON_FINITE where a trace hid values that are not
-        allowed.
+        `Matching`, which has no gradient; status BUDGET_SPENT where bidding did not end, NON_FINITE where a trace hid
+        values that are not allowed.
 
     Raises:
         InputError: shapes that do not match; outside a trace also values that are not allowed, or integers whose range

@@ -14,6 +14,7 @@ def assignment(
     value: Any, room: Any, outside: Any = None, task_mask: Any = None, mask: Any = None, init_price: Any = None
 ) -> None:
     """Raise `InputError` unless this is an assignment problem."""
+    numeric(value=value, room=room)
     require(np.ndim(value) == 2, f"value: an array [N, S] is needed, its shape is {np.shape(value)}")
     tasks, servers = np.shape(value)
     require(tasks > 0 and servers > 0, f"value: a task and a server are needed, its shape is {(tasks, servers)}")
@@ -32,6 +33,8 @@ def assignment(
     outside = np.zeros(tasks, int) if outside is None else outside
     task_mask = np.ones(tasks, bool) if task_mask is None else task_mask
     mask = np.ones((tasks, servers), bool) if mask is None else mask
+    finite("task_mask", task_mask, low=0)
+    finite("mask", mask, low=0)
     if all(known(array) for array in (value, outside, task_mask, mask)):
         there = np.asarray(task_mask, bool)
         value, outside = np.asarray(value), np.where(there, outside, 0)
@@ -72,6 +75,7 @@ def transport(cost: Any, demand: Any, capacity: Any, mask: Any = None, init: Any
 
 def table(name: str, matrix: Any, demand: Any, capacity: Any, mask: Any = None, low: float = -np.inf) -> None:
     """Raise `InputError` unless demand and capacity fit the rows and columns of a matrix of at least `low`."""
+    numeric(**{name: matrix}, demand=demand, capacity=capacity)
     require(np.ndim(matrix) == 2, f"{name}: an array [N, C] is needed, its shape is {np.shape(matrix)}")
     rows, columns = np.shape(matrix)
     require(rows > 0 and columns > 0, f"{name}: a row and a column are needed, its shape is {(rows, columns)}")
@@ -83,6 +87,7 @@ def table(name: str, matrix: Any, demand: Any, capacity: Any, mask: Any = None, 
         finite(name, matrix, low)
     else:
         shape("mask", mask, (rows, columns), f"as {name} has")
+        finite("mask", mask, low=0)
         if known(mask) and known(matrix):
             finite(name, np.where(np.asarray(mask, bool), matrix, 0), low)
 
@@ -90,6 +95,16 @@ def table(name: str, matrix: Any, demand: Any, capacity: Any, mask: Any = None, 
 def known(array: Any) -> bool:
     """Whether the values can be looked at: not while a function is being traced."""
     return not isinstance(array, Tracer)
+
+
+def numeric(**arrays: Any) -> None:
+    """Raise `InputError` for what is no array of numbers: text, or rows of different lengths."""
+    for name, array in arrays.items():
+        try:
+            right = not known(array) or np.asarray(array).dtype.kind not in "OSU"
+        except ValueError:
+            right = False
+        require(right, f"{name}: an array of numbers is needed")
 
 
 def positive(name: str, number: Any) -> None:
@@ -103,7 +118,8 @@ def count(name: str, number: Any) -> None:
     """Raise `InputError` unless this is a whole number of at least zero, as far as can be seen."""
     if known(number):
         require(
-            isinstance(number, int | np.integer) and bool(number >= 0), f"{name} = {number}: a whole number is needed"
+            isinstance(number, int | np.integer) and bool(number >= 0),
+            f"{name} = {number}: a whole number of at least 0 is needed",
         )
 
 
@@ -116,9 +132,12 @@ def finite(name: str, array: Any, low: float = -np.inf) -> None:
     if not known(array):
         return
     values = np.asarray(array)
-    bad = ~(np.isfinite(values) & (values >= low))
+    kept = jax.dtypes.canonicalize_dtype(values.dtype)
+    with np.errstate(over="ignore"):
+        bad = ~(np.isfinite(values.astype(kept)) & (values >= low))
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         allowed = "a finite number" if low == -np.inf else f"a finite number of at least {low:g}"
+        allowed += f" in {kept}" if np.isfinite(values[place]) and values[place] >= low else ""
         where = f"[{', '.join(map(str, place))}]" if place else ""
         require(False, f"{name}{where} = {values[place]}: {allowed} is needed")

@@ -20,7 +20,7 @@ class Matching(struct.PyTreeNode):
     server: jax.Array  # [N] int32, UNMATCHED where a task stays out
     price: jax.Array  # [S] of a place on each server, in the units of value, >= 0; a start for a similar problem
     value: jax.Array  # [] worth of all tasks, those that stay out included
-    dual_value: jax.Array  # [] no matching is worth more
+    dual_value: jax.Array  # [] no matching is worth more; infinite, or the largest integer, where NON_FINITE
     rounds: jax.Array  # [] int32
     status: jax.Array  # [] types.Status
 
@@ -116,6 +116,7 @@ def matching(problem: Assignment, server, price, rounds, finished) -> Matching:
         price = price * problem.span
     status = jnp.where(finished, Status.CONVERGED, Status.BUDGET_SPENT)
     status = jnp.where(problem.valid, status, Status.NON_FINITE)
+    dual = jnp.where(problem.valid, dual, jnp.iinfo(dual.dtype).max if problem.exact else jnp.inf)
     return Matching(
         server=jnp.where(matched, server, UNMATCHED).astype(jnp.int32),
         price=price,

@@ -6,8 +6,6 @@ from jax.typing import ArrayLike
 
 from torta_jax.solvers import checks
 
-TINY = 1e-30
-
 
 def feasible(plan: ArrayLike, demand: ArrayLike, capacity: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """The plan with no row above its demand and no column above its capacity.
@@ -31,9 +29,15 @@ def feasible(plan: ArrayLike, demand: ArrayLike, capacity: ArrayLike, *, mask: A
     checks.table("plan", plan, demand, capacity, mask, low=0)
     plan, demand, capacity = jnp.asarray(plan), jnp.asarray(demand), jnp.asarray(capacity)
     plan = plan if mask is None else jnp.where(mask, plan, 0.0)
-    plan = plan * jnp.minimum(demand / jnp.maximum(plan.sum(axis=1), TINY), 1.0)[:, None]
-    plan = plan * jnp.minimum(capacity / jnp.maximum(plan.sum(axis=0), TINY), 1.0)
+    plan = plan * _shrunk(plan.sum(axis=1), demand)[:, None]
+    plan = plan * _shrunk(plan.sum(axis=0), capacity)
     missing = jnp.maximum(demand - plan.sum(axis=1), 0.0)
     left = jnp.maximum(capacity - plan.sum(axis=0), 0.0)
-    filling = missing[:, None] * (left / jnp.maximum(jnp.maximum(missing.sum(), left.sum()), TINY))
+    most = jnp.maximum(missing.sum(), left.sum())
+    filling = missing[:, None] * (left / jnp.where(most > 0, most, 1.0))
     return plan + (filling if mask is None else jnp.where(mask, filling, 0.0))
+
+
+def _shrunk(total: jax.Array, most: jax.Array) -> jax.Array:
+    """Factors that bring totals down to `most`, with a derivative also where both are zero."""
+    return jnp.where(total > most, most / jnp.where(total > 0, total, 1.0), 1.0)

@@ -40,7 +40,11 @@ FLOOR = 1e-9
 
 
 class TransportPlan(struct.PyTreeNode):
-    """A plan and its certificate: no plan that keeps to the capacities costs less than `lower_bound`."""
+    """A plan and its certificate.
+
+    No plan that keeps to the capacities, with demand left at the buffer's cost, is worth less than `lower_bound`; of a
+    `balanced` one, no plan that gives every column its share.
+    """
 
     routing: jax.Array  # [N, C] share of each row's mass per column; rows sum to one, or to zero if all is forbidden
     plan: jax.Array  # [N, C] mass sent, in the units of demand
@@ -48,7 +52,7 @@ class TransportPlan(struct.PyTreeNode):
     price: jax.Array  # [C] shadow price of capacity, in the units of cost, >= 0; a start for a similar problem
     value: jax.Array  # [] cost of the plan, buffered mass included
     objective: jax.Array  # [] value - epsilon·entropy at the optimum; its gradient costs next to nothing
-    lower_bound: jax.Array  # [] of the value of any plan without entropy
+    lower_bound: jax.Array  # [] of the value of any plan without entropy; minus infinity where NON_FINITE
     marginal_error: jax.Array  # [] by how much optimality is violated, over all columns, as a share of all demand
     capacity_violation: jax.Array  # [] what is sent beyond capacities, as a share of all demand
     status: jax.Array  # [] types.Status
@@ -106,6 +110,8 @@ def capacitated(
         InputError: shapes that do not match; outside a trace also values that are not allowed.
     """
     checks.transport(cost, demand, capacity, mask, init)
+    checks.positive("buffer_cost", buffer_cost)
+    checks.positive("tolerance", tolerance)
     budget = _budget(False, epsilon, scaling_iters, newton_iters, mask is not None)
     return _solve(cost, demand, capacity, mask, epsilon, buffer_cost, init, tolerance, budget)
 
@@ -126,12 +132,13 @@ def balanced(
     """Eq 2: every column receives its share of capacity, however much there is.
 
     Arguments, result and errors as in `capacitated`, with capacity scaled to the demand; the cheapest region's price
-    is zero, and nothing is buffered.
+    is zero, and nothing is buffered. Where a mask lets no plan meet the shares, none converges (BUDGET_SPENT).
 
     Args:
         backend: "own", or "ott" for ott-jax with a fixed number of iterations (no mask, no start).
     """
     checks.transport(cost, demand, capacity, mask, init)
+    checks.positive("tolerance", tolerance)
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     require(backend == "own" or (mask is None and init is None), "backend 'ott' takes no mask and no init")
@@ -209,6 +216,7 @@ def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) ->
     bound = dual.linear_value(problem, price)
     _, error = dual.conditions(problem, price, sent, budget)
     mass = (problem.mass * share).T
+    finite = scaled.valid & jnp.isfinite(mass).all() & jnp.isfinite(total * unit)
     return TransportPlan(
         routing=_routing(scaled, price),
         plan=total * mass[:, :-1],
@@ -216,10 +224,10 @@ def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) ->
         price=price * unit,
         value=total * (mass * scaled.cost).sum(),
         objective=(at_optimum * problem.epsilon + taken_off) * unit * total,
-        lower_bound=(bound + taken_off) * unit * total,
+        lower_bound=jnp.where(finite, (bound + taken_off) * unit * total, -jnp.inf),
         marginal_error=error,
         capacity_violation=dual.total(jnp.maximum(sent - problem.bound, 0.0)),
-        status=_status(scaled, error, mass, tolerance),
+        status=_status(finite, error, mass, tolerance),
     )
 
 
@@ -232,10 +240,9 @@ def _routing(scaled: Scaled, price: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits, axis=1) * scaled.mask.any(axis=1, keepdims=True)
 
 
-def _status(scaled: Scaled, error, mass, tolerance) -> jax.Array:
+def _status(finite, error, mass, tolerance) -> jax.Array:
     status = jnp.where(mass[:, -1].sum() > tolerance, Status.INFEASIBLE, Status.CONVERGED)
     status = jnp.where(error <= tolerance, status, Status.BUDGET_SPENT)
-    finite = scaled.valid & jnp.isfinite(mass).all() & jnp.isfinite(scaled.total * scaled.unit)
     return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
 
 

@@ -56,6 +56,9 @@ EVENTS: dict[str, type[Event]] = {"surge": Surge, "failure": Failure, "price_sho
 
 def calm(num_slots: int, num_regions: int) -> Scenario:
     """A world in which nothing happens."""
+    for name, number in {"num_slots": num_slots, "num_regions": num_regions}.items():
+        whole = hasattr(number, "__index__") and number > 0
+        require(whole, f"{name} = {number}: a whole number of at least 1 is needed")
     ones = jnp.ones((num_slots, num_regions))
     return Scenario(rate_factor=ones, alive=jnp.ones(ones.shape, bool), price_factor=ones)
 
