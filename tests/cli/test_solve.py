@@ -131,6 +131,10 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path, capsys, kind, 
 def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path, capsys):
     assert main(["solve", "transport", str(tmp_path / "none.csv")]) == 2
     assert "none.csv: cannot be read" in capsys.readouterr().err
+    (tmp_path / "there.csv").write_text("")
+    again = ["--out", str(tmp_path / "there.csv"), "--overwrite"]
+    assert main(["solve", "transport", str(tmp_path / "none.csv"), *again]) == 2
+    assert "none.csv: cannot be read" in capsys.readouterr().err
     status, _, err = solve(tmp_path, capsys, "assignment", ASSIGNMENT, "--out", str(tmp_path / "no" / "where.csv"))
     assert status == 2
     assert "cannot be written" in err

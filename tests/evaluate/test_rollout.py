@@ -126,7 +126,7 @@ def test_a_matrix_of_another_shape_is_named():
 
 def test_what_is_no_policy_or_of_other_regions_is_named():
     cluster, workload, scenario, physics = world()
-    with pytest.raises(InputError, match="scheduler: a policy is needed"):
+    with pytest.raises(InputError, match="policy own: a policy is needed"):
         evaluate(cluster, workload, scenario, {"own": "torta"}, 1, SIZE.slots, physics=physics)
     with pytest.raises(InputError, match="scenario: of 5 regions, the cluster has 2"):
         evaluate(cluster, workload, calm(SIZE.slots, 5), {"own": Times()}, 1, SIZE.slots, physics=physics)

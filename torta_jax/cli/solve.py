@@ -58,7 +58,8 @@ def may_write(command: SolveTransport | SolveAssignment) -> None:
     """Raise `InputError` where `--out` would replace something that it should not."""
     if command.out is None or not Path(command.out).exists():
         return
-    require(not Path(command.out).samefile(command.file), f"--out {command.out}: is the problem itself")
+    itself = Path(command.file).exists() and Path(command.out).samefile(command.file)
+    require(not itself, f"--out {command.out}: is the problem itself")
     require(command.overwrite, f"--out {command.out}: is there already; choose another file or add --overwrite")
 
 

@@ -19,7 +19,7 @@ from torta_jax.evaluate.episode import Episode, shortages
 from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.simulate import Run, advance, start
-from torta_jax.sim.slot import World, make_world
+from torta_jax.sim.slot import World, check_policy, make_world
 from torta_jax.sim.state import CALM_SLOTS, Physics
 from torta_jax.types import Cluster, Scenario
 
@@ -90,8 +90,8 @@ def evaluate(
 
     Raises:
         Interrupted: by the user; it holds what had finished.
-        InputError: without seeds, slots or policies, with too short a scenario, or slots of another length than a
-            trace's.
+        InputError: without seeds, slots or policies, with what is no policy, a scenario that is too short or of other
+            regions, or slots of another length than a trace's.
     """
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     require(len(seeds) > 0, "seeds: at least 1 is needed")
@@ -111,6 +111,8 @@ def evaluate(
             if progress:
                 progress(name, done[name] // len(worlds), num_slots)
 
+    for name, policy in policies.items():
+        check_policy(policy, f"policy {name}")
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
     parts: list[Any] = [None] * len(jobs)
@@ -146,6 +148,8 @@ def side_by_side(run: Callable[..., Any], jobs: list[tuple], results: list) -> N
     stop = threading.Event()
 
     def one(place):
+        if stop.is_set():
+            return
         try:
             results[place] = run(*jobs[place], stop)
         except BaseException:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from torta_jax.errors import require
@@ -58,11 +59,16 @@ def reset(world: World, physics: Physics, scheduler) -> tuple[State, Totals]:
     Raises:
         InputError: this is no policy.
     """
-    what = type(scheduler).__name__
-    require(hasattr(scheduler, "route"), f"scheduler: a policy is needed, as of schedulers.get('torta'), not {what}")
+    check_policy(scheduler, "scheduler")
     models, width = world.workload.model_gb.shape[-1], world.workload.embedding_dim
     state = initial_state(world.cluster, physics, scheduler, models, width)
     return state, account.no_totals(world.cluster.num_regions)
+
+
+def check_policy(scheduler, where: str) -> None:
+    """Raise `InputError` unless this is a policy."""
+    what = type(scheduler).__name__
+    require(hasattr(scheduler, "route"), f"{where}: a policy is needed, as of schedulers.get('torta'), not {what}")
 
 
 def run_slot(world: World, physics: Physics, scheduler, state: State, totals: Totals, matrix=None, axis_name=None):
@@ -86,7 +92,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     # The routing in force; servers and the memory of the plan follow it, not shares of regions that are down.
     asked = own if matrix is None else matrix
     shape, who = (regions, regions), f"{type(scheduler).__name__}.route"
-    require(jnp.shape(asked) == shape, f"{who}: a matrix {shape} is needed, its shape is {jnp.shape(asked)}")
+    require(np.shape(asked) == shape, f"{who}: a matrix {shape} is needed, its shape is {np.shape(asked)}")
     matrix, astray = dispatch.live_matrix(asked, alive)
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
 
