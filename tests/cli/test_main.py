@@ -79,9 +79,17 @@ def test_what_had_finished_before_an_interruption_is_kept(monkeypatch, tmp_path,
     assert main([*SMALL, "--out", str(out)]) == 130
     printed = capsys.readouterr()
     assert "skylb" in printed.out
-    assert printed.err.endswith("torta: interrupted; finished: skylb\n")
+    assert printed.err.endswith("torta: interrupted before torta had finished\n")
     assert [path.name for path in (out / "slots").iterdir()] == ["skylb.parquet"]
     assert not json.loads((out / "manifest.json").read_text())["complete"]
+    assert json.loads((out / "summary.json").read_text())["world"]["unfinished"] == ["torta"]
+
+    earlier = Store(tmp_path / "earlier")
+    earlier.write("summary.json", b"mine")
+    earlier.finish()
+    assert main([*SMALL, "--out", str(tmp_path / "earlier"), "--overwrite"]) == 130
+    assert capsys.readouterr().err.endswith("earlier keeps its finished result\n")
+    assert (tmp_path / "earlier" / "summary.json").read_bytes() == b"mine"
 
 
 def test_tasks_without_room_are_told_and_the_option_that_helps(monkeypatch, capsys):

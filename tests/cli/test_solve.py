@@ -46,7 +46,7 @@ def test_the_csv_is_a_table_like_the_file_and_a_line_that_certifies_it(tmp_path,
     lines = list(csv.reader(io.StringIO("\n".join(table))))
     assert lines[0] == ["", "denver", "atlanta", "buffered"]
     assert [line[0] for line in lines[1:]] == ["denver", "atlanta", "price"]
-    assert certificate.startswith("# value 36, cost of sent 36, charge for buffered ")
+    assert certificate.startswith("# value 36, cost of sent 36, charge for buffered 0, lower bound 35.")
 
 
 def test_demand_without_capacity_is_buffered_and_said_to_be(tmp_path, capsys):
@@ -68,6 +68,8 @@ def test_a_file_is_replaced_only_if_asked_and_the_problem_never(tmp_path, capsys
     assert out.read_text().startswith(",denver")
     assert main(["solve", "transport", path, "--out", path, "--overwrite"]) == 2
     assert "is the problem itself" in capsys.readouterr().err
+    assert main(["solve", "transport", path, "--out", str(tmp_path / ("x" * 300))]) == 2
+    assert "cannot be written (File name too long)" in capsys.readouterr().err
 
 
 def test_balanced_gives_every_column_its_share(tmp_path, capsys):

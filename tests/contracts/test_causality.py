@@ -60,11 +60,16 @@ def unsmoothed(policies):
 
 
 @functools.cache
-def stories(information, turn=NEVER, until_s=FOREVER_S) -> Any:
-    """The `Story` of every fleet, NumPy arrays: first every named policy in turn, then random ones."""
+def stories(information, turn=NEVER, until_s=FOREVER_S, quick=True) -> Any:
+    """The `Story` of every fleet, NumPy arrays: first every named policy in turn, then random ones.
+
+    Args:
+        quick: the named ones have no smoothing and no headroom.
+    """
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(12), FLEETS - NAMED)
-        both = unsmoothed(named_policies(NAMED)), random_policies(keys)
+        named = named_policies(NAMED)
+        both = unsmoothed(named) if quick else named, random_policies(keys)
         policies = jax.tree.map(lambda *parts: jnp.concatenate(parts), *both)
         _, story = play(altered(information, turn, until_s), policies)
     return jax.tree.map(np.asarray, story)
@@ -85,9 +90,10 @@ def differs(a, b) -> np.ndarray:
 
 
 def decisions(story):
-    """What is decided before a slot's tasks are: the matrix, which servers are on, and when they are warm."""
+    """What is shown and decided before a slot's tasks are: the matrix, which servers are on, and when they are warm."""
     servers, metrics = story.record.servers, story.metrics
-    return story.matrix, servers.active, servers.warm_s, metrics.server_starts, metrics.warmup_s
+    shown = story.observation, story.kind_share
+    return shown, story.matrix, servers.active, servers.warm_s, metrics.server_starts, metrics.warmup_s
 
 
 @pytest.mark.parametrize("information", ["online", "slot"])
@@ -104,22 +110,21 @@ def test_no_policy_sees_the_arrivals_of_a_slot_before_its_end(information):
 
 
 def test_online_nothing_that_happens_to_a_task_depends_on_those_that_arrive_later():
-    cut, whole = stories("online", until_s=(TURN + 0.5) * SLOT_S), stories("online")
+    until_s = (TURN + 0.5) * SLOT_S
+    cut, whole = stories("online", turn=TURN, until_s=until_s), stories("online", turn=TURN)
     assert (cut.metrics.arrived[:, TURN] < whole.metrics.arrived[:, TURN]).mean() > 0.9, "hardly anything is cut"
-    kept = whole.metrics.dropped[:, : TURN + 1].sum(axis=(1, 2)) == 0
-    assert kept.mean() > 0.6, "what is dropped depends on the room that is left"
-    cut, whole = jax.tree.map(lambda x: x[kept, TURN], (cut.record, whole.record))
+    cut, whole = jax.tree.map(lambda x: x[:, TURN], (cut.record, whole.record))
     there = cut.outcome < len(OUTCOMES)  # later tasks follow in the pool
     for name in ("region", "server", "ready_s", "start_s", "finish_s", "loading_s", "network_s"):
         same(getattr(cut.pool, name)[there], getattr(whole.pool, name)[there])
     same(cut.order[there], whole.order[there])
-    assert (cut.order >= 0).sum() > len(there), "hardly anything was decided"
+    assert (cut.order >= 0).sum() > 4 * len(there), "hardly anything was decided"
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_policies_that_act_task_by_task_do_the_same_under_both_information_models(name):
     its_own = [i for i in range(NAMED) if schedulers.NAMES[i % len(schedulers.NAMES)] == name]
-    both = [stories(information, turn=TURN).metrics for information in ("online", "slot")]
+    both = [stories(information, turn=TURN, quick=False).metrics for information in ("online", "slot")]
     online, slot = jax.tree.map(lambda x: x[its_own], both)
     assert (online.completed.sum(axis=1) > 20).all()
     for field in ("completed", "buffered", "queued", "running", "server_starts", "dropped"):

@@ -27,6 +27,7 @@ HELD = np.arange(1, DROPS)
 ROOMY = Size(regions=3, servers=2, lanes=1, slots=10, max_tasks=96, carry_tasks=96, region_tasks=48, embedding=1)
 TIGHT = Size(regions=3, servers=2, lanes=2, slots=10, max_tasks=20, carry_tasks=12, region_tasks=5, embedding=1)
 CHUNK = 1000
+BATCHES = 16
 
 
 def books(record: SlotRecord):
@@ -61,12 +62,12 @@ def check(found) -> dict[str, int]:
 def test_every_task_is_accounted_for_whatever_the_policy():
     def found(key):
         keys = jax.random.split(key, FLEETS)
-        totals, story = play(recorded(fleets(keys, SHARED), keys), random_policies(keys))
+        policies = random_policies(jax.random.split(jax.random.fold_in(key, 1), FLEETS))
+        totals, story = play(recorded(fleets(keys, SHARED), keys), policies)
         return violations(totals, story.metrics, *books(story.record))
 
-    with jax.enable_x64(True):
-        seen = check(map(found, jax.random.split(jax.random.key(1), 10)))
-    assert min(seen.values()) > 10, f"something hardly ever happened: {seen}"
+    seen = check(map(found, jax.random.split(jax.random.key(1), BATCHES)))
+    assert min(seen.values()) > 0.02 * BATCHES * FLEETS, f"something hardly ever happened: {seen}"
 
 
 @partial(jax.jit, static_argnames="size")

@@ -60,10 +60,9 @@ def test_many_devices_give_the_bits_of_one(of_64):
 
 
 def test_a_row_of_a_batch_does_not_depend_on_the_others():
-    with jax.enable_x64(True):
-        one, other = (worlds(seed) for seed in (1, 2))
-        other = jax.tree.map(lambda a, b: b.at[0].set(a[0]), one, other)
-        one, other = (play(each, named_policies(FLEETS)) for each in (one, other))
+    one, other = (worlds(seed) for seed in (1, 2))
+    other = jax.tree.map(lambda a, b: b.at[0].set(a[0]), one, other)
+    one, other = (play(each, named_policies(FLEETS)) for each in (one, other))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), one, other)
     arrived, others = one[1].metrics.arrived, other[1].metrics.arrived
     assert (arrived[1:] != others[1:]).any(axis=1).all()
@@ -88,9 +87,14 @@ def worlds(seed, information="online") -> Fleets:
 def padded(fleet: Fleets, *, max_tasks=SHARED.max_tasks, servers=0, **room) -> Fleets:
     """The same worlds with more rows for tasks, more servers that do not exist, and other room in the physics."""
     cluster, workload, scenario, physics = fleet
-    rows = [(0, 0), (0, 0), (0, max_tasks - SHARED.max_tasks)]
-    tasks = workload.tasks
-    wide = {name: jnp.pad(x, rows + [(0, 0)] * (x.ndim - 3)) for name, x in vars(tasks).items() if name != "overflow"}
+    tasks, more = workload.tasks, max_tasks - SHARED.max_tasks
+
+    def pad(name, x):
+        """Rows without a task hold numbers like the last one's, which nobody may add up."""
+        rows = [(0, 0), (0, 0), (0, more)] + [(0, 0)] * (x.ndim - 3)
+        return jnp.pad(x, rows) if name == "mask" else jnp.pad(x, rows, mode="edge")
+
+    wide = {name: pad(name, x) for name, x in vars(tasks).items() if name != "overflow"}
     workload = workload.replace(tasks=tasks.replace(**wide))
     return Fleets(with_more_servers(cluster, servers), workload, scenario, physics.replace(**room))
 
@@ -116,10 +120,9 @@ def of_tasks(record, fleet):
 
 
 def check_padding(information, changes, more_servers):
-    with jax.enable_x64(True):
-        tight, policies = worlds(7, information), named_policies(FLEETS)
-        wide = padded(tight, servers=more_servers, **changes)
-        played = [jax.tree.map(np.asarray, play(each, policies)) for each in (tight, wide)]
+    tight, policies = worlds(7, information), named_policies(FLEETS)
+    wide = padded(tight, servers=more_servers, **changes)
+    played = [jax.tree.map(np.asarray, play(each, policies)) for each in (tight, wide)]
     (totals, story), (wide_totals, wide_story) = played
     short = story.metrics.dropped[..., 1].any(axis=1) | story.metrics.unmatched.any(axis=1)
     enough = np.flatnonzero(~short)
@@ -131,7 +134,7 @@ def check_padding(information, changes, more_servers):
         jax.tree.map(np.testing.assert_array_equal, of_tasks(story.record, fleet), of_tasks(wide_story.record, fleet))
     for name, values in vars(at(story.metrics)).items():
         # Sums over tasks in other rows may round differently.
-        np.testing.assert_allclose(values, getattr(at(wide_story.metrics), name), rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(values, getattr(at(wide_story.metrics), name), rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_padding_changes_no_task():

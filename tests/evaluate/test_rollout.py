@@ -1,6 +1,7 @@
 """Batches of seeds: how they are cut, how they report, how they end early."""
 
 import functools
+import pickle
 import re
 
 import jax
@@ -22,6 +23,7 @@ from torta_jax.evaluate.rollout import (
     evaluate,
     spread,
 )
+from torta_jax.sim.metrics import TIMES
 from torta_jax.workload import Trace, TraceTable, calm
 
 pytestmark = pytest.mark.filterwarnings("ignore::torta_jax.evaluate.rollout.Shortage")
@@ -92,6 +94,8 @@ def test_an_interruption_keeps_the_policies_that_have_finished(monkeypatch):
         run(2, policies=("skylb", "torta", "sdib"), progress=stop)
     found = interrupted.value.episodes
     assert list(found) == ["skylb"]
+    assert list(pickle.loads(pickle.dumps(interrupted.value)).episodes) == ["skylb"]
+    assert str(interrupted.value) == "policies that had finished: skylb"
     jax.tree.map(np.testing.assert_array_equal, found, run(2))
 
 
@@ -126,8 +130,9 @@ def test_a_matrix_of_another_shape_is_named():
 
 def test_what_is_no_policy_or_of_other_regions_is_named():
     cluster, workload, scenario, physics = world()
-    with pytest.raises(InputError, match="policy own: a policy is needed"):
-        evaluate(cluster, workload, scenario, {"own": "torta"}, 1, SIZE.slots, physics=physics)
+    for wrong in ("torta", 5, schedulers.Rules):
+        with pytest.raises(InputError, match="policy own: a policy is needed"):
+            evaluate(cluster, workload, scenario, {"own": wrong}, 1, SIZE.slots, physics=physics)
     with pytest.raises(InputError, match="scenario: of 5 regions, the cluster has 2"):
         evaluate(cluster, workload, calm(SIZE.slots, 5), {"own": Times()}, 1, SIZE.slots, physics=physics)
     with pytest.raises(InputError, match="num_slots = -1: a whole number of at least 1 is needed"):
@@ -137,6 +142,9 @@ def test_what_is_no_policy_or_of_other_regions_is_named():
 def test_a_seed_is_the_same_alone_and_by_its_number():
     many, one = run(5)["skylb"], run([3])["skylb"]
     assert one.num_seeds == 1
+    assert many.arrived_by_origin.sum() == many.slots.arrived.sum()
+    assert many.dropped_by_origin.sum() == many.slots.dropped.sum()
+    np.testing.assert_array_equal(many.histogram.sum(axis=-1).T, [many.slots.completed.sum(axis=1)] * len(TIMES))
     np.testing.assert_array_equal(many.slots.arrived[3], one.slots.arrived[0])
     np.testing.assert_array_equal(many.slots.response_s[3], one.slots.response_s[0])
 

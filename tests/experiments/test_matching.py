@@ -21,7 +21,8 @@ def test_a_table_has_a_row_for_every_way_and_differences_against_the_first(monke
     assert next(iter(ways)) == matching.REFERENCE
     assert all(way.transport == schedulers.get("torta").transport for way in ways.values()), "not the same macro layer"
     monkeypatch.setattr(matching, "variants", lambda _: {name: ways[name] for name in (matching.REFERENCE, other)})
-    table = matching.compare(0.5, 0.0, information, matching.Options(seeds=2, slots=60))
+    table = matching.compare(0.5, 1.0, information, matching.Options(seeds=2, slots=60))
+    assert table.title == f"load 0.5, surge of 1, {information}"
     text = io.StringIO()
     Console(file=text, width=120).print(table)
     lines = [line for line in text.getvalue().splitlines() if line.startswith("│")]

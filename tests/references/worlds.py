@@ -194,7 +194,7 @@ class Story(NamedTuple):
     record: SlotRecord
     observation: Observation  # what the policy was shown
     kind_share: jax.Array
-    matrix: jax.Array  # what it asked for
+    matrix: jax.Array  # the routing in force
 
 
 @jax.jit

@@ -7,6 +7,7 @@ import pytest
 
 from tests.references.worlds import Size, random_world
 from torta_jax import schedulers
+from torta_jax.errors import InputError
 from torta_jax.evaluate.rollout import numbers
 from torta_jax.sim.env import Env, EnvParams, Objective
 from torta_jax.sim.simulate import simulate
@@ -153,6 +154,11 @@ def test_steps_can_be_scanned_and_vmapped(params):
     rewards = jax.jit(jax.vmap(episode))(jax.random.split(KEY, 3))
     assert rewards.shape == (3, SIZE.slots)
     assert np.isfinite(rewards).all()
+
+
+def test_an_action_of_another_shape_is_named(params, begun):
+    with pytest.raises(InputError, match=r"action: a matrix \(3, 3\) is needed, its shape is \(3,\)"):
+        ENV.step(KEY, begun[1], jnp.ones(3), params)
 
 
 def test_the_action_shape_is_regions_by_regions(params):

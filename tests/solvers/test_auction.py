@@ -207,14 +207,18 @@ def test_prices_that_are_no_numbers_are_a_start_like_any_other(start):
         ([[1.0, 0.1], [0.5, 0.2]], [np.nan, 1]),
         ([[1.0, 0.1], [0.5, 0.2]], [1.5, 1]),
         ([[1.0, 0.1], [0.5, 0.2]], [1, -1]),
+        ([[5, 3], [2, 1]], [1, -1]),
         ([[2**31 - 1, -(2**31) + 5], [5, -7]], [1, 1]),  # their difference wraps around
         ([[2**30 + 1, 2**30], [2**30, 2**30]], [1, 1]),  # their sum does
     ],
 )
 @pytest.mark.parametrize("solve", [auction.solve, soft.solve])
 def test_values_that_are_not_allowed_say_so_when_traced(solve, value, room):
-    outside = jnp.full(2, np.min(value) if np.issubdtype(np.asarray(value).dtype, np.integer) else 0)
-    found = jax.jit(lambda *problem: solve(*problem, outside=outside))(jnp.asarray(value), jnp.asarray(room, float))
+    whole = np.issubdtype(np.asarray(value).dtype, np.integer)
+    outside = jnp.full(2, np.min(value) if whole else 0.0, int if whole else float)
+    found = jax.jit(lambda *problem: solve(*problem, outside=outside))(
+        jnp.asarray(value), jnp.asarray(room, outside.dtype)
+    )
     assert found.status == Status.NON_FINITE
     assert found.dual_value >= 2**31 - 1
 
@@ -277,8 +281,9 @@ def test_a_round_prices_only_servers_that_are_full_and_leaves_bidders_content_to
     ("change", "message"),
     [
         ({"value": np.zeros(3)}, r"value: an array \[N, S\] is needed"),
-        ({"value": [["a", "b"], ["c", "d"]]}, "value: an array of numbers is needed"),
-        ({"value": [[1.0, 2.0], [1.0]]}, "value: an array of numbers is needed"),
+        ({"value": [["a", "b"], ["c", "d"]]}, "value: an array of real numbers is needed"),
+        ({"value": [[1.0, 2.0], [1.0]]}, "value: an array of real numbers is needed"),
+        ({"outside": ["a", "b"]}, "outside: an array of real numbers is needed"),
         ({"mask": np.array([[1.0, np.nan], [0.0, 1.0]])}, r"mask\[0, 1\] = nan: a finite number of at least 0"),
         ({"value": np.array([[1.0, np.inf], [0.0, 1.0]])}, r"value\[0, 1\] = inf: a finite number is needed"),
         ({"room": np.array([1])}, r"room: shape \(2,\) is needed \(one number per column of value\)"),

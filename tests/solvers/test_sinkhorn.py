@@ -211,6 +211,14 @@ def test_values_that_are_not_allowed_say_so_when_traced(solve, part, wrong):
     assert np.isfinite(found.lower_bound) == allowed
 
 
+def test_costs_that_overflow_say_so():
+    cost, demand, capacity = (np.zeros((1, 10), np.float32), np.ones(1), np.zeros(10))
+    cost[0, 0], capacity[0] = 3e38, 9.0
+    found = capacitated(cost, 5 * demand, capacity)
+    assert found.status == Status.NON_FINITE
+    assert found.lower_bound == -np.inf
+
+
 def test_capacity_beyond_all_bounds_is_as_good_as_none():
     cost, demand, _ = arrays(*instance(0))
     found = capacitated(cost, demand, jnp.full(REGIONS, 3e38))

@@ -49,12 +49,14 @@ def run(options: Compare) -> int:
             episodes = interrupted.episodes
             if not episodes:
                 raise
-    whole = len(episodes) == len(built.policies)
-    result = document(built.facts, episodes, built.options.reference)
+    unfinished = [name for name in built.policies if name not in episodes]
+    facts = built.facts | ({"unfinished": unfinished} if unfinished else {})
+    result = document(facts, episodes, built.options.reference)
+    kept = store is not None and unfinished and store.replaces
     try:
-        if store is not None:
+        if store is not None and not kept:
             _write(store, built, episodes, result)
-            if whole:
+            if not unfinished:
                 store.finish()
     finally:  # a full disk does not cost the table
         if options.json:
@@ -62,11 +64,12 @@ def run(options: Compare) -> int:
         else:
             table.show(result)
         _warn(episodes, built.facts["room"])
-    if store is not None and not options.quiet:
+    if store is not None and not kept and not options.quiet:
         print(f"torta: wrote {options.out} (figures in {options.out}/figures)", file=sys.stderr)
-    if not whole:
-        print(f"torta: interrupted; finished: {', '.join(episodes)}", file=sys.stderr)
-    return 0 if whole else INTERRUPTED
+    if unfinished:
+        note = f"; {options.out} keeps its finished result" if kept else ""
+        print(f"torta: interrupted before {', '.join(unfinished)} had finished{note}", file=sys.stderr)
+    return INTERRUPTED if unfinished else 0
 
 
 def _announce(built, quiet: bool) -> None:

@@ -159,7 +159,7 @@ class SolveAssignment:
 
         room,1,2,
 
-    A task that is worth more outside, 0 if nothing is said, gets no server. Whole numbers are solved exactly. The exit
+    A task that is worth more outside (0 without that column) gets no server. Whole numbers are solved exactly. The exit
     status is 1 where the solver has not converged.
     """
 

@@ -35,7 +35,6 @@ def run(command: SolveTransport | SolveAssignment) -> int:
     import jax
 
     path = text("FILE", command.file)
-    may_write(command)
     with jax.enable_x64(True):
         if isinstance(command, SolveTransport):
             table, summary = transport(path, command)
@@ -54,13 +53,16 @@ def run(command: SolveTransport | SolveAssignment) -> int:
     return 0 if summary["status"] == "converged" else NOT_SOLVED
 
 
-def may_write(command: SolveTransport | SolveAssignment) -> None:
-    """Raise `InputError` where `--out` would replace something that it should not."""
-    if command.out is None or not Path(command.out).exists():
-        return
-    itself = Path(command.file).exists() and Path(command.out).samefile(command.file)
-    require(not itself, f"--out {command.out}: is the problem itself")
-    require(command.overwrite, f"--out {command.out}: is there already; choose another file or add --overwrite")
+def may_write(path: str, command: SolveTransport | SolveAssignment) -> None:
+    """Raise `InputError` where `--out` would replace a file that it should not."""
+    out = command.out
+    try:
+        there = out is not None and Path(out).is_file()
+        itself = there and Path(str(out)).samefile(path)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"--out {out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+    require(not itself, f"--out {out}: is the problem itself")
+    require(not there or command.overwrite, f"--out {out}: is there already; choose another file or add --overwrite")
 
 
 def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict[str, Any]]:
@@ -70,6 +72,7 @@ def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict
 
     require(0 < command.epsilon <= 10, f"--epsilon {command.epsilon:g}: a share of the mean cost in (0, 10] is needed")
     problem = read(path, "demand", "capacity")
+    may_write(path, command)
     solve = sinkhorn.balanced if command.balanced else sinkhorn.capacitated
     assert problem.side is not None
     args = problem.cells, problem.side, problem.foot
@@ -81,20 +84,21 @@ def transport(path: str, command: SolveTransport) -> tuple[list[list[Any]], dict
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     every = np.column_stack([np.asarray(found.plan), np.asarray(found.buffered)])
-    body = np.where(every > NOTHING * every.sum(), every, 0.0).tolist()
-    cost = float((np.asarray(found.plan) * problem.cells).sum())
+    every = np.where(every > NOTHING * every.sum(), every, 0.0)
+    plan, buffered = every[:, :-1], every[:, -1].sum()
+    cost = float((plan * problem.cells).sum())
     summary = {
         "value": float(found.value),
         "cost_of_sent": cost,
-        "charge_for_buffered": float(found.value) - cost,
+        "charge_for_buffered": float(found.value) - cost if buffered > 0 else 0.0,
         "lower_bound": float(found.lower_bound),
-        "sent": float(found.plan.sum()),
-        "buffered": float(found.buffered.sum()),
+        "sent": float(plan.sum()),
+        "buffered": float(buffered),
         "marginal_error": float(found.marginal_error),
         "capacity_violation": float(found.capacity_violation),
         "status": Status(int(found.status)).name.lower(),
     }
-    return table_of(problem, "buffered", "price", body, found.price.tolist()), summary
+    return table_of(problem, "buffered", "price", every.tolist(), found.price.tolist()), summary
 
 
 def assignment(path: str, command: SolveAssignment) -> tuple[list[list[Any]], dict[str, Any]]:
@@ -103,6 +107,7 @@ def assignment(path: str, command: SolveAssignment) -> tuple[list[list[Any]], di
     from torta_jax.types import Status
 
     problem = read(path, "outside", "room", optional=True, most=2**31 - 1)
+    may_write(path, command)
     outside = np.zeros(len(problem.rows)) if problem.side is None else problem.side
     whole = not (problem.cells % 1).any() and not (outside % 1).any() and not command.floats
     number = int if whole else float

@@ -48,8 +48,11 @@ class Interrupted(KeyboardInterrupt):
     """A comparison was interrupted; `episodes` are those of the policies that had finished."""
 
     def __init__(self, episodes: dict[str, Episode]):
-        super().__init__()
+        super().__init__(episodes)
         self.episodes = episodes
+
+    def __str__(self) -> str:
+        return f"policies that had finished: {', '.join(self.episodes) or 'none'}"
 
 
 Progress = Callable[[str, int, int], None]
@@ -127,8 +130,8 @@ def evaluate(
 
     try:
         side_by_side(run_batch, jobs, parts)
-    except KeyboardInterrupt:
-        raise Interrupted(finished()) from None
+    except KeyboardInterrupt as interruption:
+        raise Interrupted(finished()) from interruption
     episodes = finished()
     for note in shortages(episodes):
         warnings.warn(f"{note}; give the workload (`padded_for`) or the physics (`sized`) more", Shortage, stacklevel=2)

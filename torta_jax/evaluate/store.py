@@ -55,7 +55,7 @@ class Store:
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"--out {self.directory}: cannot write there ({reason})") from error
-        finished = self._manifest().get("complete") is True
+        self.replaces = finished = self._manifest().get("complete") is True
         remedy = "choose another directory or add --overwrite"
         require(overwrite or not finished, f"--out {self.directory}: holds a finished result; {remedy}")
         self._checksums: dict[str, str] | None = None

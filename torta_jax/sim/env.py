@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from torta_jax.errors import require
 from torta_jax.sim.account import Totals
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.observe import observe
@@ -85,8 +86,13 @@ class Env:
         Returns:
             observation, state, reward [], terminated [] (always False), truncated [] (the scenario is over) and
             info: the slot's `metrics`, and `final_observation`, equal to the observation since nothing resets.
+
+        Raises:
+            InputError: an action of another shape.
         """
         del key
+        shape = self.action_shape(params)
+        require(jnp.shape(action) == shape, f"action: a matrix {shape} is needed, its shape is {jnp.shape(action)}")
         matrix = jnp.maximum(action, 0.0)
         total = matrix.sum(axis=-1, keepdims=True)
         matrix = jnp.where(total > 0, matrix / jnp.maximum(total, 1e-9), jnp.eye(matrix.shape[-1]))

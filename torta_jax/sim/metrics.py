@@ -48,7 +48,7 @@ class SlotMetrics(struct.PyTreeNode):
     migration_s: jax.Array
     server_starts: jax.Array
     warmup_s: jax.Array
-    switching_cost: jax.Array  # ||A_t - A_{t-1}||_F^2 of realised shares (Section III); NaN if none were asked for
+    switching_cost: jax.Array  # ||A_t - A_{t-1}||_F^2 of realised shares (Section III); NaN after unlawful ones
 
 
 def bin_of(time_s: jax.Array) -> jax.Array:

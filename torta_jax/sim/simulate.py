@@ -70,6 +70,8 @@ def simulate(
     Returns:
         The final `Run` (its `totals` are exact counts) and `SlotMetrics` of [T] arrays; with `keep` as in `advance`.
 
+        Where the policy asks for shares that are negative or not finite, the slot's `switching_cost` is NaN.
+
     Raises:
         InputError: the scenario is of other regions, or this is no policy.
     """

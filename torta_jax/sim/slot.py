@@ -18,6 +18,9 @@ from torta_jax.sim.state import FAR_S, Physics, Pool, Servers, State, initial_st
 from torta_jax.sim.sums import total_of_all
 from torta_jax.types import Cluster, Drop, Phase, Scenario, Tasks
 
+LEAST_SHARE = 1e-6
+"""What a share that is none may be below zero by rounding."""
+
 
 class World(struct.PyTreeNode):
     """Everything a policy cannot change."""
@@ -68,7 +71,8 @@ def reset(world: World, physics: Physics, scheduler) -> tuple[State, Totals]:
 def check_policy(scheduler, where: str) -> None:
     """Raise `InputError` unless this is a policy."""
     what = type(scheduler).__name__
-    require(hasattr(scheduler, "route"), f"{where}: a policy is needed, as of schedulers.get('torta'), not {what}")
+    right = hasattr(scheduler, "route") and not isinstance(scheduler, type)
+    require(right, f"{where}: a policy is needed, as of schedulers.get('torta'), not {what}")
 
 
 def run_slot(world: World, physics: Physics, scheduler, state: State, totals: Totals, matrix=None, axis_name=None):
@@ -91,7 +95,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     policy, own = scheduler.route(state.policy, observation)
     # The routing in force; servers and the memory of the plan follow it, not shares of regions that are down.
     asked = own if matrix is None else matrix
-    shape, who = (regions, regions), f"{type(scheduler).__name__}.route"
+    shape, who = (regions, regions), f"{type(scheduler).__name__}.route" if matrix is None else "matrix"
     require(np.shape(asked) == shape, f"{who}: a matrix {shape} is needed, its shape is {np.shape(asked)}")
     matrix, astray = dispatch.live_matrix(asked, alive)
     servers, cold, cooling_s = scale(scheduler, policy, observation, matrix, state)
@@ -115,7 +119,7 @@ def run_slot(world: World, physics: Physics, scheduler, state: State, totals: To
     times = account.task_times(pool, cluster)
     work = account.effort(cluster, state.pool, pool, moved, taken, cold)
     utilisation = used.utilisation(jnp.maximum(cluster.lane_mask.sum(axis=-2), 1))
-    lawful = (jnp.isfinite(asked) & (asked >= 0)).all()
+    lawful = (jnp.isfinite(asked) & (asked >= -LEAST_SHARE)).all()
     change = jnp.where(lawful, total_of_all((shares - state.observed.shares) ** 2), jnp.nan)
     price = observation.price_usd_per_kwh
     metrics = account.measure(pool, outcome, counts, arrived, unmatched, times, used, work, utilisation, price, change)

@@ -14,7 +14,7 @@ def assignment(
     value: Any, room: Any, outside: Any = None, task_mask: Any = None, mask: Any = None, init_price: Any = None
 ) -> None:
     """Raise `InputError` unless this is an assignment problem."""
-    numeric(value=value, room=room)
+    numeric(value=value, room=room, outside=outside, task_mask=task_mask, mask=mask, init_price=init_price)
     require(np.ndim(value) == 2, f"value: an array [N, S] is needed, its shape is {np.shape(value)}")
     tasks, servers = np.shape(value)
     require(tasks > 0 and servers > 0, f"value: a task and a server are needed, its shape is {(tasks, servers)}")
@@ -69,13 +69,14 @@ def transport(cost: Any, demand: Any, capacity: Any, mask: Any = None, init: Any
     if mask is not None and known(mask):
         require(bool(np.any(mask)), "mask: every pair is forbidden")
     if init is not None:
+        numeric(init=init)
         shape("init", init, (np.shape(cost)[1],), "one price per column of cost")
         finite("init", init)
 
 
 def table(name: str, matrix: Any, demand: Any, capacity: Any, mask: Any = None, low: float = -np.inf) -> None:
     """Raise `InputError` unless demand and capacity fit the rows and columns of a matrix of at least `low`."""
-    numeric(**{name: matrix}, demand=demand, capacity=capacity)
+    numeric(**{name: matrix}, demand=demand, capacity=capacity, mask=mask)
     require(np.ndim(matrix) == 2, f"{name}: an array [N, C] is needed, its shape is {np.shape(matrix)}")
     rows, columns = np.shape(matrix)
     require(rows > 0 and columns > 0, f"{name}: a row and a column are needed, its shape is {(rows, columns)}")
@@ -98,17 +99,21 @@ def known(array: Any) -> bool:
 
 
 def numeric(**arrays: Any) -> None:
-    """Raise `InputError` for what is no array of numbers: text, or rows of different lengths."""
+    """Raise `InputError` for what is no array of real numbers: text, rows of different lengths; None is left out."""
     for name, array in arrays.items():
+        if array is None or not known(array):
+            continue
         try:
-            right = not known(array) or np.asarray(array).dtype.kind not in "OSU"
+            dtype = np.asarray(array).dtype
         except ValueError:
-            right = False
-        require(right, f"{name}: an array of numbers is needed")
+            dtype = np.dtype(object)
+        right = dtype.kind == "b" or any(jax.numpy.issubdtype(dtype, kind) for kind in (np.integer, np.floating))
+        require(right, f"{name}: an array of real numbers is needed")
 
 
 def positive(name: str, number: Any) -> None:
     """Raise `InputError` unless this is one number above zero, as far as can be seen."""
+    numeric(**{name: number})
     shape(name, number, (), "one number")
     if known(number):
         require(0 < float(number) < np.inf, f"{name} = {number}: a finite number above 0 is needed")

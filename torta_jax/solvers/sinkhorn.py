@@ -216,15 +216,16 @@ def _result(scaled: Scaled, price: jax.Array, budget: dual.Budget, tolerance) ->
     bound = dual.linear_value(problem, price)
     _, error = dual.conditions(problem, price, sent, budget)
     mass = (problem.mass * share).T
-    finite = scaled.valid & jnp.isfinite(mass).all() & jnp.isfinite(total * unit)
+    value, lower_bound = total * (mass * scaled.cost).sum(), (bound + taken_off) * unit * total
+    finite = scaled.valid & jnp.isfinite(mass).all() & jnp.isfinite(value) & jnp.isfinite(lower_bound)
     return TransportPlan(
         routing=_routing(scaled, price),
         plan=total * mass[:, :-1],
         buffered=total * mass[:, -1],
         price=price * unit,
-        value=total * (mass * scaled.cost).sum(),
+        value=value,
         objective=(at_optimum * problem.epsilon + taken_off) * unit * total,
-        lower_bound=jnp.where(finite, (bound + taken_off) * unit * total, -jnp.inf),
+        lower_bound=jnp.where(finite, lower_bound, -jnp.inf),
         marginal_error=error,
         capacity_violation=dual.total(jnp.maximum(sent - problem.bound, 0.0)),
         status=_status(finite, error, mass, tolerance),
