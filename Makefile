@@ -15,10 +15,10 @@ demo: setup ## Compare every policy on Abilene; table here, figures and data in 
 	.venv/bin/torta compare --out results/demo --overwrite
 
 test: setup ## Quick tests
-	$(PYTEST) -m "not slow" -n 2 --dist loadgroup
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup ## The tests that take minutes
-	$(PYTEST) -m slow -n 2 --dist loadgroup
+	$(PYTEST) -m slow -n 2 --dist loadfile
 
 lint: setup ## Style, formatting and types
 	$(PYTHON) -m ruff check

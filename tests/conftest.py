@@ -13,20 +13,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
-TOGETHER = {
-    "worlds": ("test_causality", "test_conservation", "test_littles_law", "test_same_bits", "test_against_events"),
-    "abilene": ("test_readme", "test_notebooks", "test_matching"),
-}
-"""Files that run the same compiled programs: one worker has them all, or two would compile them at once."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests a worker of pytest-xdist is to have together: those of a file, and of such files."""
-    group = {stem: name for name, stems in TOGETHER.items() for stem in stems}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group.get(item.path.stem, str(item.path))))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
     """Each compiled program takes memory maps, of which Linux grants a process 65,530: a module's go when it ends."""
