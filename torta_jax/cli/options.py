@@ -122,11 +122,8 @@ class SolveTransport:
     not allowed:
 
         ,denver,atlanta,demand
-
         denver,0,1.2,30
-
         atlanta,1.2,,20
-
         capacity,40,40,
 
     Demand that finds no capacity is `buffered`, at a charge of ten mean costs above the dearest pair, which value and
@@ -152,11 +149,8 @@ class SolveAssignment:
     not allowed:
 
         ,big,small,outside
-
         ada,5,3,0
-
         bob,6,,1
-
         room,1,2,
 
     A task that is worth more outside (0 without that column) gets no server. Whole numbers are solved exactly. The exit
