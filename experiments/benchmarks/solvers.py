@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -260,10 +261,16 @@ def picture(document: dict[str, Any]) -> Figure:
         size = "regions" if title == "transport" else "tasks"
         first = [entry for entry in entries if entry[size] == entries[0][size]]
         batch = max(entry["batch"] for entry in first)
-        shown = [entry for entry in first if entry["batch"] == batch and entry.get("load", 1.0) == 1.0][::-1]
+        shown = [entry for entry in first if entry["batch"] == batch and entry.get("load", 1.0) == 1.0]
         times = [entry["us_per_problem"] for entry in shown]
-        axes.barh([entry["solver"] for entry in shown], times, color="#0072B2")
+        rows = range(len(shown))
+        axes.plot(times, rows, "o", color="#0072B2")
+        for row, time_us in zip(rows, times, strict=True):
+            axes.annotate(f"{time_us:,.3g}", (time_us, row), (8, 0), textcoords="offset points", va="center")
+        style.horizontal(axes, [entry["solver"] for entry in shown])
         axes.set_xscale("log")
+        axes.set_xlim(10 ** np.floor(np.log10(min(times))), 10 ** np.ceil(np.log10(1.2 * max(times))))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("µs per problem")
         shape = f"{shown[0]['regions']} regions" if title == "transport" else f"{shown[0]['tasks']} tasks, load 1"
         axes.set_title(f"{title}: {shape}, batch {batch}")
