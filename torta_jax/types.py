@@ -7,8 +7,11 @@ Times inside a slot count from the start of that slot, which keeps them exact in
 """
 
 import enum
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 KINDS = ("compute", "memory", "light")
@@ -97,3 +100,16 @@ class Scenario(struct.PyTreeNode):
     rate_factor: jax.Array  # [T, R] multiplies the arrival rate (surge)
     alive: jax.Array  # [T, R] bool, False while a region is down
     price_factor: jax.Array  # [T, R] multiplies the electricity price (price shock)
+
+
+def numbers(tree: Any) -> Any:
+    """The tree with Python and NumPy numbers as arrays of JAX's default types, so that equal shapes share a compile."""
+
+    def array(leaf):
+        if isinstance(leaf, bool | np.bool_):
+            return jnp.asarray(leaf)
+        if isinstance(leaf, int | float):
+            return jnp.asarray(leaf, float)
+        return jnp.asarray(leaf)
+
+    return jax.tree.map(array, tree)

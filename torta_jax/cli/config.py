@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torta_jax.cli.options import Compare
-from torta_jax.cli.rules import RULES, check, text
+from torta_jax.cli.options import Compare, Train
+from torta_jax.cli.rules import RULES, TRAINING, check, text
 from torta_jax.errors import InputError, require, unknown
 from torta_jax.files import read_text
 
@@ -49,6 +49,18 @@ def checked(options: Compare) -> Compare:
             required = getattr(options, name) in (None, ())
             require(required, f"{options.place(name)}: only for synthetic arrivals, and a trace is given")
     return options
+
+
+def checked_training(options: Train) -> Train:
+    """The same options in the form the program uses.
+
+    Raises:
+        InputError: a value out of range, or options that exclude each other.
+    """
+    names = {name: f"--{name.replace('_', '-')}" for name in TRAINING}
+    values = {name: rule(names[name], getattr(options, name)) for name, rule in TRAINING.items()}
+    require(not (options.resume and options.overwrite), "--resume and --overwrite: only one of them")
+    return replace(options, **values)
 
 
 def toml(values: Mapping[str, Any]) -> bytes:

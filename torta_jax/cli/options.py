@@ -27,6 +27,9 @@ class Compare:
     policies: Annotated[
         tuple[str, ...] | None, _arg("NAME", "policies to run, separated by spaces or commas", "all")
     ] = None
+    policy_file: Annotated[str | None, _arg("FILE", "also a policy of `torta train`, as `torta-trained`", "none")] = (
+        None
+    )
     reference: Annotated[
         str | None, _arg("NAME", "the policy that the others are compared with", "skylb, if it is one of them")
     ] = None
@@ -92,6 +95,33 @@ class Compare:
         if option in in_file and in_file[option] == getattr(self, option):
             return f"{self.config}: {option}"
         return f"--{option.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train the network of `torta` on random clusters, by the slope of what users pay for through the fluid model.
+
+    --out holds the policy (`torta compare --policy-file`), curves, the log of every update and a checkpoint. The same
+    options give the same bytes, also after an interruption and --resume.
+    """
+
+    out: Annotated[str, _arg("DIR", "where the policy, curves, log and checkpoint go")]
+    updates: Annotated[int, _arg("N", "steps of the optimiser", "300")] = 300
+    worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
+    slots: Annotated[int, _arg("N", "slots of 45 s in each of them; the first 12 are not charged", "60")] = 60
+    regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
+    servers: Annotated[int, _arg("N", "per region at most", "24")] = 24
+    kinds: Annotated[tuple[str, ...], _arg("KIND", "kinds of worlds, in turn: calm, hard", "calm hard")] = (
+        "calm",
+        "hard",
+    )
+    learning_rate: Annotated[float, _arg("RATE", "of Adam, before its cosine decay", "0.001")] = 0.001
+    seed: Annotated[int, _arg("N", "of the worlds and of the network", "0")] = 0
+    resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint in --out", help_behavior_hint="")] = False
+    overwrite: Annotated[
+        bool, tyro.conf.arg(help="start anew in a directory that holds a training", help_behavior_hint="")
+    ] = False
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"], help="no progress", help_behavior_hint="")] = False
 
 
 @dataclass(frozen=True)
@@ -166,4 +196,4 @@ class SolveAssignment:
     json: Annotated[bool, _JSON] = False
 
 
-Command = Compare | Doctor | TraceCheck | SolveTransport | SolveAssignment
+Command = Compare | Train | Doctor | TraceCheck | SolveTransport | SolveAssignment

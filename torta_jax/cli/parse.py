@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from torta_jax.cli import config
-from torta_jax.cli.options import Command, Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck
+from torta_jax.cli.options import Command, Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck, Train
 from torta_jax.cli.rules import RULES, check
 from torta_jax.cli.versions import version_of
 from torta_jax.errors import InputError, unknown
@@ -38,6 +38,8 @@ def parse(words: Sequence[str]) -> Command:
         print(f"torta-jax {version_of('torta-jax')}")
         raise SystemExit(0)
     command = _parse(words, Compare())
+    if isinstance(command, Train):
+        return config.checked_training(command)
     if not isinstance(command, Compare):
         return command
     if command.config is not None:
@@ -49,6 +51,7 @@ def parse(words: Sequence[str]) -> Command:
 def _parse(words: Sequence[str], compare: Compare) -> Command:
     command: Any = (
         Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
+        | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
         | Annotated[Solve, tyro.conf.subcommand("solve", description="Solve one problem from a CSV file.")]
         | Annotated[Trace, tyro.conf.subcommand("trace", description="Look into a trace of requests.")]

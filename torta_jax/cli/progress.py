@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -73,7 +74,48 @@ class Steps:
         return f", about {(now - since) / (finished - start) * (needed - finished):.0f} s left"
 
 
-def _bar() -> Progress:
+class Updates:
+    """Progress over the updates of a training on stderr, with the numbers of the last one; a context manager.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, quiet: bool):
+        self._start = self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._plain = not quiet and not sys.stderr.isatty()
+        self._bar = None if quiet or self._plain else _bar(TextColumn("{task.fields[numbers]}"))
+
+    def __enter__(self) -> "Updates":
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("compiling", total=None, numbers="")
+        elif self._plain:
+            print("torta: compiling first", file=sys.stderr, flush=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None):
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, row: Mapping[str, float]) -> None:
+        """`done` of `total` updates are made; `row` is what the last one logged."""
+        now = time.monotonic()
+        first = self._first is None
+        self._first = self._first or (now, done)
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items())
+        if self._bar is not None:
+            self._bar.update(self._task, description="updates", completed=done, total=total, numbers=numbers)
+        elif self._plain and (first or done == total or now - self._last > EVERY_S):
+            since, start = self._first
+            left = f", about {(now - since) / (done - start) * (total - done):.0f} s left" if done > start else ""
+            left = f", {now - self._start:.0f} s in all" if done == total else left
+            print(f"torta: update {done} of {total}: {numbers}{left}", file=sys.stderr, flush=True)
+            self._last = now
+
+
+def _bar(*more: TextColumn) -> Progress:
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -81,5 +123,6 @@ def _bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        *more,
     )
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -108,6 +108,7 @@ RULES: dict[str, Check] = {
     "nodes": text,
     "links": text,
     "policies": names,
+    "policy_file": text,
     "reference": text,
     "seeds": whole(1, 65_536),
     "slots": whole(1, MAX_SLOTS),
@@ -126,3 +127,16 @@ RULES: dict[str, Check] = {
     "price_shock": events(_WHERE, _CHANGE),
 }
 """Every option that may stand in a file."""
+
+TRAINING: dict[str, Check] = {
+    "out": text,
+    "updates": whole(1, 1_000_000),
+    "worlds": whole(1, 65_536),
+    "slots": whole(13, 10_000),
+    "regions": whole(1, 256),
+    "servers": whole(1, 1024),
+    "kinds": names,
+    "learning_rate": number(1e-8, 1),
+    "seed": whole(0, MAX_SEED),
+}
+"""Every option of `torta train` that has a range."""

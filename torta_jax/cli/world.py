@@ -14,6 +14,7 @@ from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.compare import REFERENCE
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
+from torta_jax.schedulers import learned
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 from torta_jax.workload import Synthetic, Trace, TraceTable, read
@@ -22,6 +23,9 @@ from torta_jax.workload.scenario import EVENTS
 from torta_jax.workload.scenario import compile as compile_scenario
 
 SLOTS = 480
+TRAINED = "torta-trained"
+"""Name of the policy of `--policy-file`."""
+
 OVERFLOW_PROBABILITY = 1e-6
 RECORDED: dict[str, Any] = {"speed_spread": 1.0, "mismatch": 1.0}
 """Tokens of a trace take each GPU type the catalogue's time; the calibrated speeds belong to synthetic work."""
@@ -74,7 +78,8 @@ def build(options: Compare) -> World:
     physics = Physics().sized(cluster, workload.max_tasks, room)
     prices = clusters.resolve_prices(network, options.prices)
     notes = _notes(options, network, table, prices, num_slots, slot_s)
-    options = replace(options, slots=num_slots, policies=tuple(policies), room=room, prices=prices)
+    named = tuple(name for name in policies if name != TRAINED)
+    options = replace(options, slots=num_slots, policies=named, room=room, prices=prices)
     return World(options, cluster, workload, scenario, policies, physics, _facts(options, network, cluster), notes)
 
 
@@ -83,7 +88,8 @@ def _policies(options: Compare) -> dict[str, Any]:
     for name in names:
         if name not in schedulers.NAMES:
             raise InputError(f"{options.place('policies')}: {unknown('policy', name, schedulers.NAMES)}")
-    return {name: schedulers.get(name) for name in names}
+    found: dict[str, Any] = {name: schedulers.get(name) for name in names}
+    return found if options.policy_file is None else found | {TRAINED: learned.load(options.policy_file)}
 
 
 def _reference(options: Compare, policies: dict[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.simulate import Run, advance, start
 from torta_jax.sim.slot import World, check_policy, make_world
 from torta_jax.sim.state import CALM_SLOTS, Physics
-from torta_jax.types import Cluster, Scenario
+from torta_jax.types import Cluster, Scenario, numbers
 
 LONGEST_CHUNK = 60
 """Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
@@ -180,19 +180,6 @@ def waiting_slots(scenario: Scenario) -> float:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def numbers(tree: Any) -> Any:
-    """The tree with Python and NumPy numbers as arrays of JAX's default types, so that equal shapes share a compile."""
-
-    def array(leaf):
-        if isinstance(leaf, bool | np.bool_):
-            return jnp.asarray(leaf)
-        if isinstance(leaf, int | float):
-            return jnp.asarray(leaf, float)
-        return jnp.asarray(leaf)
-
-    return jax.tree.map(array, tree)
 
 
 def make_worlds(

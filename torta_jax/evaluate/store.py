@@ -67,7 +67,7 @@ class Store:
             self._write_manifest(complete=False)
             self._remove(self._checksums)
             self._checksums = {}
-        _replace(self.directory / name, content)
+        replace(self.directory / name, content)
         self._checksums[name] = hashlib.sha256(content).hexdigest()
         self._write_manifest(complete=False)
 
@@ -77,7 +77,7 @@ class Store:
 
     def _write_manifest(self, complete: bool) -> None:
         parts = dict(sorted((self._checksums or {}).items()))
-        _replace(self.directory / MANIFEST, json_bytes({"complete": complete, "sha256": parts}))
+        replace(self.directory / MANIFEST, json_bytes({"complete": complete, "sha256": parts}))
 
     def _previous(self) -> dict[str, str]:
         """Parts that an earlier run listed here."""
@@ -154,7 +154,7 @@ def _prove_writable(directory: Path) -> None:
                 place.rmdir()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Put a file in its place in one step: a reader sees the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -19,7 +19,12 @@ class ActivationRule(struct.PyTreeNode):
 
 
 def target(rule: ActivationRule, demand, waiting, service_s, lanes, slot_s) -> jax.Array:
-    """N_target of Eq 6 before it is limited to the servers there are, [R] float.
+    """N_target of Eq 6 before it is limited to the servers there are, [R] float; arguments as of `needed`."""
+    return jnp.ceil(needed(rule, demand, waiting, service_s, lanes, slot_s))
+
+
+def needed(rule: ActivationRule, demand, waiting, service_s, lanes, slot_s) -> jax.Array:
+    """What Eq 6 rounds up, [R] float.
 
     Args:
         demand: [R] tasks expected per slot.
@@ -29,7 +34,7 @@ def target(rule: ActivationRule, demand, waiting, service_s, lanes, slot_s) -> j
         slot_s: length of a slot.
     """
     per_server = slot_s * lanes / service_s * rule.utilisation
-    return jnp.ceil((waiting + demand + rule.sigma * jnp.sqrt(demand)) / per_server)
+    return (waiting + demand + rule.sigma * jnp.sqrt(demand)) / per_server
 
 
 def first_ranked(score: jax.Array, eligible: jax.Array, count: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from flax import struct
 
 from torta_jax.errors import require
 from torta_jax.sim.account import Totals
+from torta_jax.sim.fluid import FlowMetrics
 from torta_jax.sim.metrics import SlotMetrics
 from torta_jax.sim.observe import observe
 from torta_jax.sim.slot import World, make_world, price_now, reset, run_slot
@@ -28,7 +29,7 @@ class Objective(struct.PyTreeNode):
     switching_weight: float = 0.05  # per unit of ||A_t - A_{t-1}||_F^2
     drop_charge_s: float = 150.0  # a free drop would be exploited by any learner
 
-    def cost(self, metrics: SlotMetrics) -> jax.Array:
+    def cost(self, metrics: SlotMetrics | FlowMetrics) -> jax.Array:
         """Seconds per arriving task that a slot cost."""
         seconds = (
             metrics.response_s

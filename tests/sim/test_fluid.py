@@ -1,0 +1,160 @@
+"""The fluid model: closed forms, the same switches as in the task model, slopes against differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.references.queues import mean_wait_mmc
+from torta_jax import schedulers, workload
+from torta_jax.cluster import random_cluster
+from torta_jax.evaluate.rollout import numbers
+from torta_jax.schedulers.tuned import with_numbers
+from torta_jax.sim import activation, fluid
+from torta_jax.sim.env import Objective
+from torta_jax.sim.slot import make_world
+from torta_jax.sim.state import Physics, initial_state
+from torta_jax.workload.scenario import Failure, Surge, compile
+
+REGIONS, SERVERS, SLOTS = 5, 8, 24
+EVENTS = [Surge(8, 4, 3.0), Failure(14, 4, [2])]
+
+
+def world_of(seed=0, load=0.5, events=EVENTS):
+    cluster = random_cluster(jax.random.key(seed), REGIONS, SERVERS)
+    scenario = compile(events, SLOTS, REGIONS)
+    return make_world(cluster, workload.Synthetic.create(load=load), scenario, jax.random.key(100 + seed), SLOTS)
+
+
+@jax.jit
+def play(world, policy):
+    def step(flows, _):
+        after, metrics = fluid.run_slot(world, Physics(), policy, flows)
+        return after, (after.replace(policy=()), metrics)
+
+    return jax.lax.scan(step, fluid.reset(world, Physics(), policy), None, length=SLOTS)[1]
+
+
+def policy(name="torta"):
+    return numbers(schedulers.get(name))
+
+
+@pytest.mark.parametrize("name", ["torta", "torta-paper", "skylb"])
+def test_what_arrives_is_served_waits_or_is_dropped(name):
+    flows, slots = play(world_of(load=0.9), policy(name))
+    backlog = np.asarray(flows.backlog.sum(axis=-1))
+    before = np.concatenate([[0], backlog[:-1]])
+    gone = np.asarray(slots.completed + slots.dropped[:, 0])
+    np.testing.assert_allclose(before + np.asarray(slots.arrived), gone + backlog, rtol=1e-5, atol=1e-3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slots))
+
+
+def test_the_work_that_is_done_is_the_time_that_servers_are_busy():
+    """Lane seconds by the two ways of counting them agree where no server is full."""
+    world = world_of(load=0.3, events=[])
+    flows, slots = play(world, policy())
+    lanes = world.cluster.lane_mask.sum(axis=-2)
+    cold = jax.vmap(lambda on, starts: fluid.warm_share(world.cluster, on, starts, 45.0))(flows.on, flows.starts)
+    busy_s = (flows.busy * cold * lanes).sum(axis=(1, 2)) * 45
+    np.testing.assert_allclose(busy_s[2:], slots.inference_s[2:], rtol=0.03)
+
+
+def test_an_idle_fleet_draws_its_idle_watts():
+    world = world_of(load=0.0, events=[])
+    still = with_numbers(schedulers.get("torta"), {"activation": {"cooldown_s": 1e9}})  # never switches off
+    _, slots = play(world, numbers(still))
+    watts = jnp.where(world.cluster.server_mask, world.cluster.idle_w, 0.0).sum()
+    np.testing.assert_allclose(slots.energy_kwh, watts * 45 / 3.6e6, rtol=1e-3)
+
+
+def test_a_server_is_warm_when_its_warm_up_is_over():
+    cluster = random_cluster(jax.random.key(0), 1, 3)
+    cluster = cluster.replace(warmup_s=jnp.asarray([[45.0, 100.0, 180.0]]))
+    on = jnp.ones((1, 3))
+    starts = jnp.zeros((fluid.WARMING_SLOTS, 1, 3)).at[0].set(1.0)
+    shares = []
+    for _ in range(5):
+        shares.append(fluid.warm_share(cluster, on, starts, 45.0)[0])
+        starts = jnp.concatenate([jnp.zeros((1, 1, 3)), starts[:-1]])
+    in_slot = np.clip((np.arange(1, 6)[:, None] * 45 - np.array([45, 100, 180])) / 45, 0, 1)
+    np.testing.assert_allclose(shares, in_slot, atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("load", [0.5, 0.8, 0.9])
+def test_the_wait_is_near_that_of_erlang(lanes, load):
+    """Exponential work has a squared coefficient of variation of one; the formula is exact for one lane."""
+    service = 10.0
+    work, most = jnp.asarray([load * lanes * 45.0]), jnp.asarray([lanes * 45.0])
+    found = fluid.queue_wait(work, most, 45.0, jnp.asarray([service]), 1.0)[0]
+    exact = mean_wait_mmc(lanes, load * lanes / service, service)
+    assert found == pytest.approx(exact, rel=1e-5 if lanes == 1 else 0.3, abs=0.005 * service)
+
+
+def test_the_same_target_gives_the_same_capacity_in_both_models():
+    """Regions that start 0, 1, 2, … servers start the same ones."""
+    cluster = random_cluster(jax.random.key(4), REGIONS, SERVERS)
+    state = initial_state(cluster, Physics(), schedulers.get("torta"), 8, 0)
+    rule, even = activation.ActivationRule(), jnp.full((REGIONS, 3), 1 / 3)
+    alive, order = jnp.ones(REGIONS, bool), fluid.rank(cluster)
+    off = state.servers.replace(active=jnp.zeros_like(state.servers.active))
+    for count in range(1, SERVERS + 1):
+        wanted = jnp.full(REGIONS, float(count))
+        servers, _, _ = activation.switch(cluster, rule, off, wanted, alive, even, jnp.zeros(REGIONS), 45.0)
+        flows = jnp.where(cluster.server_mask, jnp.clip(wanted[:, None] - order, 0, 1), 0)
+        np.testing.assert_array_equal(np.asarray(servers.active), np.asarray(flows) > 0.5)
+
+
+def test_an_end_of_a_region_sends_nobody_there():
+    world = world_of(events=[Failure(4, 6, [1])])
+    flows, _ = play(world, policy())
+    np.testing.assert_allclose(flows.shares[4:10, :, 1], 0, atol=1e-3)
+    np.testing.assert_array_equal(flows.on[4:10, 1], 0)
+
+
+NUMBERS = {
+    "transport": {"utilisation": 0.8, "smoothing": 2.0, "latency_weight": 0.1},
+    "activation": {"utilisation": 0.8, "sigma": 3.0},
+}
+
+
+def test_slopes_are_those_of_central_differences():
+    """Of the objective in a policy's numbers, in double precision, where no number is at a kink."""
+    with jax.enable_x64(True):
+        world = world_of(events=[Surge(3, 2, 1.5)])
+        base = numbers(schedulers.get("torta"))
+
+        @jax.jit
+        def cost(x):
+            transport = base.transport.replace(utilisation=x[0], smoothing=x[1], latency_weight=x[2])
+            scaling = base.activation.replace(utilisation=x[3], sigma=x[4])
+            trial = base.replace(transport=transport, activation=scaling, toll=base.toll.replace(weight=0.0))
+            # Without the toll nothing depends on how busy servers were, whose slope is left out.
+
+            def step(flows, _):
+                forgetful = flows.replace(busy=jnp.zeros_like(flows.busy))
+                flows, slot = fluid.run_slot(world, Physics(), trial, forgetful)
+                return flows, Objective().cost(slot)
+
+            return jax.lax.scan(step, fluid.reset(world, Physics(), trial), None, length=6)[1].sum()
+
+        x = jnp.asarray([0.8, 2.0, 0.1, 0.8, 3.0])
+        slope, step = jax.grad(cost)(x), 1e-5
+        for i in range(5):
+            ends = [float(cost(x.at[i].add(sign * step))) for sign in (1, -1)]
+            assert float(slope[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-4)
+
+
+def test_slopes_are_finite_without_demand_and_without_capacity():
+    for load, events in ((0.0, []), (3.0, EVENTS)):
+        world = world_of(load=load, events=events)
+        base = policy()
+
+        def cost(utilisation, world=world, base=base):
+            trial = base.replace(transport=base.transport.replace(utilisation=utilisation))
+            _, slots = fluid.simulate(world, Physics(), trial, SLOTS)
+            return Objective().cost(jax.tree.map(lambda x: x.sum(axis=0), slots))
+
+        value, slope = jax.value_and_grad(cost)(jnp.asarray(0.8))
+        assert jnp.isfinite(value)
+        assert jnp.isfinite(slope)

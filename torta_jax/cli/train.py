@@ -1,0 +1,109 @@
+"""`torta train`: learn a policy, with progress, checkpoints and curves."""
+
+import io
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torta_jax.cli import cache
+from torta_jax.cli.options import Train
+from torta_jax.cli.rules import INTERRUPTED
+from torta_jax.errors import InputError, require
+
+CONFIG, LOG, CURVES, POLICY, CHECKPOINTS = "config.json", "log.parquet", "curves.png", "policy.npz", "checkpoints"
+FREE = ("out", "resume", "overwrite", "quiet")
+"""Options that may change where training is resumed; the others make the training what it is."""
+
+
+def run(options: Train) -> int:
+    """Train, or go on; everything is in `--out`, the policy is its `policy.npz`.
+
+    Raises:
+        InputError: an option or the directory cannot be used, a checkpoint is damaged or of another training, or a
+            number became not finite; what was learned before that is kept.
+    """
+    cache.enable()
+    import jax
+
+    from torta_jax.cli.progress import Updates
+    from torta_jax.learn import checkpoint, pathwise, recipes, train
+    from torta_jax.types import numbers
+
+    directory = Path(options.out)
+    _prepare(directory, options)
+    facts = {name: value for name, value in asdict(options).items() if name not in FREE}
+    facts = json.loads(json.dumps(facts))
+    learner, parameters = recipes.torta(
+        worlds=options.worlds,
+        slots=options.slots,
+        regions=options.regions,
+        servers=options.servers,
+        kinds=options.kinds,
+        seed=options.seed,
+    )
+    state, log = learner.init(jax.random.key(options.seed), parameters), []
+    if options.resume:
+        _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)
+        log = _read_log(directory / LOG)[: int(state.updates)]
+    settings = numbers(pathwise.Numbers(learning_rate=options.learning_rate, updates=float(options.updates)))
+
+    def write(trained: Any) -> None:
+        _write(directory, trained, facts | {"updates_done": int(trained.state.updates)})
+
+    (directory / CONFIG).write_text(json.dumps(asdict(options), indent=2) + "\n")
+    keep = train.keep_in(directory / CHECKPOINTS, facts, write)
+    try:
+        with Updates(options.quiet) as progress:
+            train.train(learner, settings, state, options.updates, log=log, keep=keep, tell=progress)
+    except train.NotFinite as error:
+        raise InputError(f"{directory}: {error}") from error
+    except KeyboardInterrupt:
+        print(f"torta: interrupted; {directory} holds what was learned (--resume goes on)", file=sys.stderr)
+        return INTERRUPTED
+    if not options.quiet:
+        print(f"torta: wrote {directory} (torta compare --policy-file {directory / POLICY})", file=sys.stderr)
+    return 0
+
+
+def _prepare(directory: Path, options: Train) -> None:
+    """The directory, without what a training before has left unless it is resumed."""
+    held = (directory / CHECKPOINTS).exists()
+    require(options.resume or options.overwrite or not held, f"--out {directory}: holds a training; --resume goes on")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if held and not options.resume:
+            import shutil
+
+            shutil.rmtree(directory / CHECKPOINTS)
+    except OSError as error:
+        raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
+
+
+def _write(directory: Path, trained: Any, facts: dict[str, Any]) -> None:
+    import jax
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from torta_jax.evaluate.store import replace
+    from torta_jax.plots.curves import learning_curves
+    from torta_jax.plots.style import render
+    from torta_jax.schedulers.policy_file import pack
+
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(trained.log), table, compression="zstd")
+    replace(directory / LOG, table.getvalue())
+    replace(directory / CURVES, render(learning_curves(trained.log), "png"))
+    replace(directory / POLICY, pack(jax.device_get(trained.state.parameters), {"policy": "torta", **facts}))
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    import pyarrow.parquet as pq
+
+    from torta_jax.files import unreadable
+
+    try:
+        return pq.read_table(path).to_pylist()
+    except Exception as error:  # whatever pyarrow makes of any bytes
+        raise unreadable(path, error) from error

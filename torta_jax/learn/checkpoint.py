@@ -1,0 +1,80 @@
+"""Checkpoints of a whole training state by Orbax.
+
+A checkpoint is a directory `STEP` with Orbax's files and `checksums.json`, which is written last: without it, or where
+a file is not as it says, the checkpoint is refused.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from torta_jax.errors import require
+from torta_jax.files import unreadable
+
+CHECKSUMS = "checksums.json"
+VERSION = 1
+"""Of the form of a checkpoint."""
+
+
+def save(directory: Path, step: int, state: Any, facts: Mapping[str, Any]) -> None:
+    """Write the checkpoint `step` and remove older ones.
+
+    Args:
+        facts: what the training was made of, as JSON; `restore` wants the same.
+    """
+    place = directory.absolute() / str(step)
+    if place.exists():
+        shutil.rmtree(place)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(place / "state", state)
+    document = {"version": VERSION, "facts": dict(facts), "sha256": _checksums(place)}
+    partial = place / f".{CHECKSUMS}"
+    partial.write_text(json.dumps(document, indent=2))
+    partial.replace(place / CHECKSUMS)
+    for older in steps(directory):
+        if older < step:
+            shutil.rmtree(directory / str(older))
+
+
+def steps(directory: Path) -> list[int]:
+    """Steps of the checkpoints that are complete, in order."""
+    found = [path.parent.name for path in directory.glob(f"*/{CHECKSUMS}")]
+    return sorted(int(name) for name in found if name.isdigit())
+
+
+def restore(directory: Path, like: Any, facts: Mapping[str, Any]) -> tuple[int, Any]:
+    """The newest checkpoint: its step, and its state in the form of `like`.
+
+    Raises:
+        InputError: there is none, it is damaged, of another version, or of a training with other facts.
+    """
+    found = steps(directory)
+    require(bool(found), f"{directory}: no checkpoint to resume from")
+    place = directory.absolute() / str(found[-1])
+    try:
+        document = json.loads((place / CHECKSUMS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise unreadable(place / CHECKSUMS, error) from error
+    version = document.get("version")
+    require(version == VERSION, f"{place}: a checkpoint of version {version}, this program reads {VERSION}")
+    require(_checksums(place) == document.get("sha256"), f"{place}: damaged; a file is not as it was written")
+    for name, value in facts.items():
+        old = document["facts"].get(name)
+        require(old == value, f"{place}: was made with {name} = {old!r}, not {value!r}")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return found[-1], checkpointer.restore(place / "state", jax.tree.map(_abstract, like))
+
+
+def _abstract(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "dtype") else x
+
+
+def _checksums(place: Path) -> dict[str, str]:
+    files = sorted(path for path in place.rglob("*") if path.is_file() and path.name.lstrip(".") != CHECKSUMS)
+    return {path.relative_to(place).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,116 @@
+"""Training through the fluid model: the slope of what users pay for, in the weights of a policy (analytic gradient)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import lax
+
+from torta_jax.learn.worlds import HARD, Range, random_world
+from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
+from torta_jax.sim.slot import World
+from torta_jax.sim.state import Physics
+
+WORLDS, PARAMETERS = range(2)
+"""Streams of random numbers."""
+
+
+class Sizes(NamedTuple):
+    """What a compiled update is made for."""
+
+    num_worlds: int = 32
+    num_slots: int = 60
+    skipped: int = 12  # slots at the start that cost nothing: the fleet begins with every server on
+    num_regions: int = 12
+    num_servers: int = 24
+
+
+class Numbers(struct.PyTreeNode):
+    """Traced, so that a sweep over them is one `vmap`."""
+
+    learning_rate: float = 1e-3
+    warmup: float = 20.0  # updates
+    updates: float = 400.0  # cosine decay to zero over so many
+    max_grad_norm: float = 10.0  # of one world's slope
+
+
+class Training(struct.PyTreeNode):
+    """Everything that training carries from update to update."""
+
+    parameters: Any
+    optimiser: Any
+    updates: jax.Array  # [] int32
+    key: jax.Array
+
+
+def cost(world: World, physics: Physics, policy, objective: Objective, sizes: Sizes) -> jax.Array:
+    """[] seconds per task of a policy in a world, by the fluid model."""
+
+    @jax.checkpoint
+    def step(flows, _):
+        return fluid.run_slot(world, physics, policy, flows)
+
+    _, slots = lax.scan(step, fluid.reset(world, physics, policy), None, length=sizes.num_slots)
+    charged = jax.tree.map(lambda x: x[sizes.skipped :].sum(axis=0), slots)
+    charged = charged.replace(switching_cost=charged.switching_cost / (sizes.num_slots - sizes.skipped))
+    return objective.cost(charged)
+
+
+class Learner(NamedTuple):
+    """Pathwise training of one kind of policy; every method is pure."""
+
+    policy: Any  # a `Learned` whose network is trained
+    sizes: Sizes = Sizes()
+    kinds: tuple[Range, ...] = (HARD,)  # worlds are of each kind in turn
+    objective: Objective = Objective()
+    physics: Physics = Physics()
+
+    def init(self, key: jax.Array, parameters) -> Training:
+        """The state before the first update."""
+        return Training(parameters, ADAM.init(parameters), jnp.int32(0), key)
+
+    def worlds(self, key: jax.Array) -> World:
+        """[num_worlds] worlds, decided by the key alone."""
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.sizes.num_worlds))
+        ends = jax.tree.map(lambda *each: jnp.stack(each), *map(floats, self.kinds))
+        turn = jnp.arange(self.sizes.num_worlds) % len(self.kinds)
+        kinds = jax.tree.map(lambda x: x[turn], ends)
+        make = lambda key, kind: random_world(  # noqa: E731
+            key, kind, self.sizes.num_regions, self.sizes.num_servers, self.sizes.num_slots
+        )
+        return jax.vmap(make)(keys, kinds)
+
+    def costs(self, worlds: World, policy) -> jax.Array:
+        """[num_worlds] seconds per task."""
+        return jax.vmap(lambda world: cost(world, self.physics, policy, self.objective, self.sizes))(worlds)
+
+    def update(self, state: Training, numbers: Numbers) -> tuple[Training, dict[str, jax.Array]]:
+        """One step on fresh worlds; the second part is what to log."""
+        worlds = self.worlds(jax.random.fold_in(jax.random.fold_in(state.key, WORLDS), state.updates))
+
+        def loss(parameters, world):
+            policy = self.policy.replace(parameters=parameters)
+            return cost(world, self.physics, policy, self.objective, self.sizes)
+
+        values, slopes = jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0))(state.parameters, worlds)
+        norms = jax.vmap(optax.tree.norm)(slopes)
+        # World by world: in a few the queue is about to run over, and their slope would be the only one.
+        weight = jnp.minimum(1, numbers.max_grad_norm / jnp.maximum(norms, 1e-12)) / norms.size
+        slope = jax.tree.map(lambda g: jnp.tensordot(weight, g, axes=1), slopes)
+        change, optimiser = ADAM.update(slope, state.optimiser)
+        done = state.updates / numbers.updates
+        rate = numbers.learning_rate * jnp.minimum((state.updates + 1) / numbers.warmup, 1.0)
+        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
+        parameters = jax.tree.map(lambda w, c: w - rate * c, state.parameters, change)
+        state = Training(parameters, optimiser, state.updates + 1, state.key)
+        return state, {"cost": values.mean(), "gradient_norm": jnp.median(norms), "learning_rate": rate}
+
+
+def floats(kind: Range) -> Range:
+    return jax.tree.map(lambda x: jnp.asarray(x, float), kind)
+
+
+ADAM = optax.scale_by_adam()

@@ -1,0 +1,64 @@
+"""Random worlds to train and judge on: clusters, workloads and scenarios, each from one key."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from torta_jax.cluster.random import random_cluster
+from torta_jax.sim.slot import World, make_world
+from torta_jax.workload import Synthetic
+from torta_jax.workload.scenario import random_scenario
+
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS = range(7)
+"""Streams of random numbers."""
+
+
+class Range(struct.PyTreeNode):
+    """What a kind of world may be like; each number is uniform between its ends."""
+
+    load: tuple[float, float] = (0.3, 0.5)
+    noise_sigma: tuple[float, float] = (0.1, 0.3)
+    idle: tuple[float, float] = (1.0, 1.0)  # factor on the watts of idling and warming
+    max_surge: float = 1.0  # 1: none
+    max_price: float = 1.0
+
+
+CALM = Range()
+"""Prices as they are, moderate noise."""
+
+HARD = Range(load=(0.25, 0.45), noise_sigma=(0.2, 0.5), idle=(1.0, 1.5), max_surge=2.0, max_price=4.0)
+"""Prices that move, demand that is hard to foretell, sharp surges, dear idling."""
+
+
+def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int, num_slots: int) -> World:
+    """A world of a kind; pure, for vmap over keys. The workload has no room for tasks: it is for the fluid model."""
+
+    def pick(stream, ends):
+        return jax.random.uniform(jax.random.fold_in(key, stream), minval=ends[0], maxval=ends[1])
+
+    cluster = random_cluster(jax.random.fold_in(key, CLUSTER), num_regions, num_servers)
+    idle = pick(IDLE, kind.idle)
+    cluster = cluster.replace(
+        idle_w=jnp.minimum(cluster.idle_w * idle, cluster.active_w), warming_w=cluster.warming_w * idle
+    )
+    workload = SYNTHETIC.replace(
+        load=pick(LOAD, kind.load),
+        start_hour_utc=pick(HOUR, (0.0, 24.0)),
+        noise_sigma=pick(NOISE, kind.noise_sigma),
+    )
+    scenario = random_scenario(
+        jax.random.fold_in(key, EVENTS),
+        num_slots,
+        num_regions,
+        failures=0,
+        max_surge=kind.max_surge,
+        max_price=kind.max_price,
+    )
+    # Factors below one are for the factor's own scale: a surge or a shock never makes less of what is calm.
+    scenario = scenario.replace(
+        rate_factor=jnp.maximum(scenario.rate_factor, 1.0), price_factor=jnp.maximum(scenario.price_factor, 1.0)
+    )
+    return make_world(cluster, workload, scenario, jax.random.fold_in(key, ARRIVALS), num_slots)
+
+
+SYNTHETIC = Synthetic.create()

@@ -1,0 +1,62 @@
+"""Networks: the paper's perceptron, and one shared by all regions, so that one set of weights serves any number."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+HIDDEN = (256, 512, 256)
+"""Hidden layers of the paper's policy and value networks (Section V-B2)."""
+
+
+class Perceptron(nn.Module):
+    """Dense layers with ReLU; the last is linear, and `last_scale` times as large as usual at the start."""
+
+    hidden: Sequence[int]
+    outputs: int
+    last_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
+        return nn.Dense(self.outputs, kernel_init=nn.initializers.orthogonal(self.last_scale))(x)
+
+
+class ActorCritic(nn.Module):
+    """The paper's two networks on a flat observation.
+
+    Returns raw numbers of a head [rows, num_raw] and the value [].
+    """
+
+    rows: int
+    num_raw: int
+    hidden: Sequence[int] = HIDDEN
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        raw = Perceptron(self.hidden, self.rows * self.num_raw, 0.01, name="policy")(observation)
+        value = Perceptron(self.hidden, 1, name="value")(observation)
+        return raw.reshape(*raw.shape[:-1], self.rows, self.num_raw), value[..., 0]
+
+
+class Shared(nn.Module):
+    """The same small network for every region, which also sees the mean over all regions.
+
+    Takes features [R, F]; returns [R, outputs] and a value []. Any R, and no order of regions, matters: permuted
+    regions give permuted outputs.
+    """
+
+    outputs: int
+    hidden: Sequence[int] = (64, 64)
+    last_scale: float = 0.01
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = nn.relu(nn.Dense(self.hidden[0], name="enter")(features))
+        context = x.mean(axis=-2, keepdims=True)
+        x = jnp.concatenate([x, jnp.broadcast_to(context, x.shape)], axis=-1)
+        raw = Perceptron(self.hidden[1:], self.outputs, self.last_scale, name="region")(x)
+        value = Perceptron(self.hidden[1:], 1, name="value")(context[..., 0, :])
+        return raw, value[..., 0]
