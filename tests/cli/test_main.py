@@ -234,10 +234,10 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "compare, doctor, solve, trace"),
+        ([], "compare, train, doctor, solve, trace"),
         (["comprae"], "unknown command 'comprae'; did you mean 'compare'?"),
         (["--seeds", "3"], "unknown command '--seeds'"),
-        (["doctor", "--seeds", "3"], "Unrecognized options: --seeds, 3; did you mean --seeds?"),
+        (["doctor", "--seeds", "3"], "Unrecognized options: --seeds, 3; did you mean --seed?"),
         (["compare", "--seed", "3"], "did you mean --fleet-seed or --seeds?"),
         (["compare", "--seeds", "many"], "--seeds = 'many': a whole number from 1 to 65536"),
         (["compare", "--seeds", "0"], "--seeds = 0: a whole number from 1 to 65536"),

@@ -117,6 +117,10 @@ class Train:
     )
     learning_rate: Annotated[float, _arg("RATE", "of Adam, before its cosine decay", "0.001")] = 0.001
     seed: Annotated[int, _arg("N", "of the worlds and of the network", "0")] = 0
+    blind: Annotated[
+        bool,
+        tyro.conf.arg(help="show the network nothing: it can but tune numbers, a yardstick", help_behavior_hint=""),
+    ] = False
     resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint in --out", help_behavior_hint="")] = False
     overwrite: Annotated[
         bool, tyro.conf.arg(help="start anew in a directory that holds a training", help_behavior_hint="")

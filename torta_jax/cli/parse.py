@@ -78,7 +78,7 @@ def _message(box: str) -> str:
             blocks[-1].append(content)
     if "╭" not in box:
         del blocks[0]  # the title, which Unicode has in the frame
-    told = [_sentence(block) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
+    told = [_sentence(block, box) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
     return _with_range(_with_command("; ".join(told).rstrip("."))) + " (see torta --help)"
 
 
@@ -86,10 +86,12 @@ _LEFT_OUT = ("For full helptext", "Argument helptext")
 _INDENT = re.compile(r" {4}(\S+)")
 
 
-def _sentence(block: list[str]) -> str:
+def _sentence(block: list[str], box: str) -> str:
     """A block of the frame; of listed arguments the names without their help."""
     if block[0].startswith(("Perhaps you meant", "Missing from")):
         names = [found[1] for line in block if (found := _INDENT.match(line))]
+        # The very word that was refused is an option of another command.
+        names = [name for name in names if f" {name} (applied to" not in box]
         return (
             f"did you mean {' or '.join(names)}?"
             if block[0].startswith("Perhaps")

@@ -42,6 +42,7 @@ def run(options: Train) -> int:
         servers=options.servers,
         kinds=options.kinds,
         seed=options.seed,
+        blind=options.blind,
     )
     state, log = learner.init(jax.random.key(options.seed), parameters), []
     if options.resume:

@@ -16,9 +16,12 @@ KINDS = {"calm": worlds.CALM, "hard": worlds.HARD}
 
 
 def torta(
-    *, worlds: int, slots: int, regions: int, servers: int, kinds: Sequence[str], seed: int
+    *, worlds: int, slots: int, regions: int, servers: int, kinds: Sequence[str], seed: int, blind: bool = False
 ) -> tuple[pathwise.Learner, Any]:
     """The learner of `torta`'s network, and the parameters it starts from: those of hardly any correction.
+
+    Args:
+        blind: the network sees nothing, so that it can but tune numbers that are the same everywhere: the yardstick.
 
     Raises:
         InputError: for an unknown kind of world, with the nearest one.
@@ -27,6 +30,6 @@ def torta(
         if kind not in KINDS:
             raise unknown("kind of world", kind, KINDS)
     parameters = NETWORK.init(jax.random.key(seed), jnp.zeros((regions, FEATURES)))
-    policy = numbers(Learned(**vars(schedulers.get("torta")), parameters=parameters))
+    policy = numbers(Learned(**vars(schedulers.get("torta")), parameters=parameters, blind=blind))
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
     return pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds)), parameters

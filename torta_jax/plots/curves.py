@@ -12,7 +12,7 @@ COLUMNS = 3
 
 @styled
 def learning_curves(log: Sequence[Mapping[str, float]]) -> Figure:
-    """One panel for every number that was logged, over updates; the line is a moving average, the dots are updates.
+    """One panel for every number that was logged, over updates; the line is a centred moving average.
 
     Args:
         log: one row per update, each with `update`.
@@ -27,7 +27,7 @@ def learning_curves(log: Sequence[Mapping[str, float]]) -> Figure:
         values = np.array([row[name] for row in log])
         axes.plot(updates, values, ".", color="#D55E00", alpha=0.25, markersize=3)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(updates[width - 1 :], smooth, color="#D55E00")
+        axes.plot(updates[width - 1 :] - (width - 1) / 2, smooth, color="#D55E00")
         axes.set_title(name.replace("_", " "))
         axes.set_xlim(0, updates[-1] + 1)
         if index >= len(names) - COLUMNS:

@@ -41,6 +41,7 @@ class Learned(Rules):
     """Rules whose transport and scaling a network corrects, region by region."""
 
     parameters: Any = None  # of `NETWORK`
+    blind: bool = struct.field(pytree_node=False, default=False)  # the same corrections everywhere and always
 
     def init(self, cluster: Cluster) -> Steered:
         """Nothing expected yet."""
@@ -65,7 +66,8 @@ class Learned(Rules):
 
     def see(self, outlook: Outlook, observation: Observation) -> jax.Array:
         """[R, FEATURES] what the network is told."""
-        return features(self.expected(outlook), outlook, observation)
+        seen = features(self.expected(outlook), outlook, observation)
+        return jnp.zeros_like(seen) if self.blind else seen
 
     def demand(self, state: Steered, observation: Observation, matrix: jax.Array) -> jax.Array:
         """[R] tasks per slot to have servers for."""
@@ -83,12 +85,12 @@ def load(path: str | Path) -> Learned:
     Raises:
         InputError: the file cannot be read, is damaged, or holds another network.
     """
-    parameters, _ = unpack(path)
+    parameters, facts = unpack(path)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), parameters)
     wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, FEATURES)))
     right = shapes == jax.tree.map(lambda x: (x.shape, x.dtype.name), wanted)
     require(right, f"{path}: not a network of this version's torta (its arrays have other names or shapes)")
-    return Learned(**vars(torta()), parameters=jax.tree.map(jnp.asarray, parameters))
+    return Learned(**vars(torta()), parameters=jax.tree.map(jnp.asarray, parameters), blind=facts.get("blind", False))
 
 
 def features(expected: jax.Array, outlook: Outlook, seen: Observation) -> jax.Array:

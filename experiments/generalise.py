@@ -1,0 +1,153 @@
+"""What learning gains on clusters that no training has seen: policies in the same random worlds, in the task model.
+
+    torta train --out results/train; torta train --out results/blind --blind
+    python -m experiments.generalise results/train/policy.npz results/blind/policy.npz
+
+`torta` has the numbers tuned on Abilene; a policy of `--blind` has numbers tuned on random worlds by the same method
+with the same budget, which is what a network has to be compared with. The first file is the reference. Worlds are those
+of `torta_jax.learn.worlds`, of keys that training never uses; what the fluid model says of them stands beside.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from torta_jax import schedulers
+from torta_jax.evaluate.compare import bootstrap_mean
+from torta_jax.learn.recipes import KINDS
+from torta_jax.learn.worlds import random_world
+from torta_jax.schedulers import learned
+from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
+from torta_jax.sim.simulate import advance, start
+from torta_jax.sim.slot import World
+from torta_jax.sim.state import Physics
+from torta_jax.types import numbers
+from torta_jax.workload.synthetic import padding_for
+
+HELD_OUT = 1_000_003
+"""Keys of training are folded from seeds of users; those of evaluation from this number."""
+
+BATCH = 8
+SKIPPED = 12
+ROOM_SLOTS = 4.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train`; the first is the reference
+    kinds: tuple[str, ...] = ("calm", "hard")
+    regions: tuple[int, ...] = (12,)
+    clusters: int = 64
+    servers: int = 24
+    slots: int = 160
+
+
+def held_out(options: Options, kind: str, regions: int) -> World:
+    """[clusters] worlds, with room for their busiest slot."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(HELD_OUT), i))(jnp.arange(options.clusters))
+    make = lambda key: random_world(key, KINDS[kind], regions, options.servers, options.slots)  # noqa: E731
+    worlds = jax.jit(jax.vmap(make))(keys)
+    room = padding_for(float(worlds.prepared.cumulative_rate[..., -1].max()), 1e-6)
+    return worlds.replace(workload=worlds.workload.replace(max_tasks=room))
+
+
+def per_world(slots: Any) -> dict[str, np.ndarray]:
+    """Measures [clusters] of slot metrics [clusters, T]."""
+    charged = jax.tree.map(lambda x: np.asarray(x)[:, SKIPPED:], slots)
+    total = jax.tree.map(lambda x: x.sum(axis=1), charged)
+    total = total.replace(switching_cost=charged.switching_cost.mean(axis=1))
+    loads = getattr(total, "model_load_s", 0.0)
+    return {
+        "objective": np.asarray(jax.vmap(Objective().cost)(total)),
+        "response_s": total.response_s / total.completed,
+        "cost_usd": total.power_cost_usd,
+        "overhead_s": (total.warmup_s + loads) / total.completed,
+        "dropped": 100 * total.dropped.sum(axis=-1) / total.arrived,
+    }
+
+
+def in_tasks(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
+    """The task model, in batches."""
+    one = jax.tree.map(lambda x: x[0], worlds.cluster)
+    physics = Physics().sized(one, worlds.workload.max_tasks, ROOM_SLOTS)
+
+    @jax.jit
+    def run(worlds):
+        def play(world):
+            begun = start(world, physics, policy)
+            return advance(world, physics, policy, begun, options.slots, axis_name="clusters")[1]
+
+        return jax.vmap(play, axis_name="clusters")(worlds)
+
+    parts = [run(jax.tree.map(lambda x: x[at : at + BATCH], worlds)) for at in range(0, options.clusters, BATCH)]  # noqa: B023
+    return per_world(jax.tree.map(lambda *each: np.concatenate(each), *parts))
+
+
+def in_fluid(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
+    """The fluid model."""
+    play = jax.jit(jax.vmap(lambda world: fluid.simulate(world, Physics(), policy, options.slots)[1]))
+    return per_world(play(worlds))
+
+
+def table(title: str, found: dict[str, tuple[dict, dict]], reference: str) -> Table:
+    """One row per policy; differences to the reference world by world, with 95 % intervals."""
+    shown = Table(title=title)
+    columns = (
+        "policy",
+        "objective",
+        "difference %",
+        "response s",
+        "cost %",
+        "overhead s",
+        "drops %",
+        "fluid, difference %",
+    )
+    for column in columns:
+        shown.add_column(column, justify="left" if column == "policy" else "right")
+    base, base_fluid = found[reference]
+    for name, (tasks, flows) in found.items():
+        gain = 100 * (tasks["objective"] - base["objective"]) / base["objective"].mean()
+        low, high = bootstrap_mean(gain)
+        told = f"{gain.mean():+.2f} [{low:+.2f}, {high:+.2f}]" if name != reference else ""
+        cost = 100 * (tasks["cost_usd"].mean() / base["cost_usd"].mean() - 1)
+        fluid_gain = 100 * (flows["objective"].mean() / base_fluid["objective"].mean() - 1)
+        means = {key: values.mean() for key, values in tasks.items()}
+        shown.add_row(
+            *(name, f"{means['objective']:.2f}", told, f"{means['response_s']:.2f}", f"{cost:+.1f}"),
+            *(f"{means['overhead_s']:.2f}", f"{means['dropped']:.3f}", f"{fluid_gain:+.2f}"),
+        )
+    return shown
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
+    policies: dict[str, Any] = {str(path.parent.name or path.stem): learned.load(path) for path in options.files}
+    reference = next(iter(policies))
+    policies |= {name: schedulers.get(name) for name in ("torta", "skylb-engineered")}
+    for kind in options.kinds:
+        for regions in options.regions:
+            worlds, found = held_out(options, kind, regions), {}
+            for name, policy in policies.items():
+                begun = time.perf_counter()
+                made = numbers(policy)
+                found[name] = in_tasks(worlds, made, options), in_fluid(worlds, made, options)
+                console.print(f"{kind}, {regions} regions: {name}, {time.perf_counter() - begun:.0f} s")
+            out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+            out.print(table(f"{kind}, {regions} regions, {options.clusters} clusters", found, reference))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`torta train`: a small training from the command line, resumed, compared, and every mistake that can be made."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from torta_jax.cli.main import main
+from torta_jax.schedulers.policy_file import unpack
+
+SMALL = ["--worlds", "2", "--slots", "14", "--regions", "3", "--servers", "3", "-q"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A training of two updates."""
+    place = tmp_path_factory.mktemp("train")
+    assert main(["train", "--out", str(place), "--updates", "2", *SMALL]) == 0
+    return place
+
+
+def test_a_training_leaves_policy_log_curves_and_checkpoint(directory):
+    assert pq.read_table(directory / "log.parquet")["update"].to_pylist() == [1, 2]
+    assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((directory / "config.json").read_text())["worlds"] == 2
+    parameters, facts = unpack(directory / "policy.npz")
+    assert facts["policy"] == "torta"
+    assert facts["updates_done"] == 2
+    assert all(np.isfinite(x).all() for x in parameters["params"]["enter"].values())
+
+
+def test_a_finished_training_is_kept_unless_asked(directory, capsys):
+    before = (directory / "policy.npz").read_bytes()
+    assert main(["train", "--out", str(directory), "--updates", "2", *SMALL]) == 2
+    assert "holds a training; --resume goes on" in capsys.readouterr().err
+    assert (directory / "policy.npz").read_bytes() == before
+
+
+def test_a_training_of_something_else_is_not_resumed(directory, capsys):
+    words = ["train", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
+    assert main(words) == 2
+    assert "was made with regions = 3, not 4" in capsys.readouterr().err
+
+
+def test_the_policy_runs_in_a_comparison_of_another_number_of_regions(directory, capsys):
+    words = ["compare", "--policies", "torta", "--policy-file", str(directory / "policy.npz")]
+    assert main([*words, "--slots", "4", "--seeds", "1", "--json", "-q"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["policies"]) == {"torta", "torta-trained"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--updates", "0"], "--updates = 0: a whole number from 1 to 1000000"),
+        (["--slots", "12"], "--slots = 12: a whole number from 13 to 10000"),
+        (["--learning-rate", "nan"], "--learning-rate = nan: a number from 1e-08 to 1"),
+        (["--kinds", "clam"], "unknown kind of world 'clam'; did you mean 'calm'?"),
+        (["--resume"], "no checkpoint to resume from"),
+        (["--resume", "--overwrite"], "--resume and --overwrite: only one of them"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_status_2(words, told, tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path / "new"), *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_policy_is_named(tmp_path, capsys):
+    (tmp_path / "it.npz").write_bytes(b"PK nothing")
+    assert main(["compare", "--policy-file", str(tmp_path / "it.npz")]) == 2
+    assert "not a policy file, or a damaged one" in capsys.readouterr().err
+    assert main(["compare", "--policy-file", str(tmp_path / "no.npz")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
