@@ -38,7 +38,8 @@ def scipy_rows(name, raw) -> list[list[Any]]:
     if name == "dirichlet":
         return [[stats.dirichlet(row)] for row in 0.2 + softplus(raw)]
     mean, log_std = np.split(raw, 2, axis=-1)
-    std = heads.BY_NAME[name]().initial_std * np.exp(log_std)
+    unit = heads.BY_NAME[name]().initial_std
+    mean, std = unit * mean, unit * np.exp(log_std)
     return [[stats.norm(*pair) for pair in zip(*row, strict=True)] for row in zip(mean, std, strict=True)]
 
 

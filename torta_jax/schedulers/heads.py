@@ -134,13 +134,17 @@ class Dirichlet:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """What the three heads with a normal latent share: a mean and a log standard deviation per number."""
+    """What the three heads with a normal latent share: a mean and a log standard deviation per number.
+
+    The network gives means in units of `initial_std`, so that a step of its optimiser is as far in one head as in
+    another.
+    """
 
     initial_std: float = 0.02
 
     def _split(self, raw):
         mean, log_std = jnp.split(raw, 2, axis=-1)
-        return mean, jnp.clip(math.log(self.initial_std) + log_std, -10.0, 2.0)
+        return self.initial_std * mean, jnp.clip(math.log(self.initial_std) + log_std, -10.0, 2.0)
 
     def draw(self, key, raw):
         mean, log_std = self._split(raw)

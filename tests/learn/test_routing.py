@@ -1,0 +1,145 @@
+"""The paper's decision process and its constraints: reward, contract, multipliers, the condition of Theorem 3."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from torta_jax import schedulers, workload
+from torta_jax.cluster import random_cluster
+from torta_jax.errors import InputError
+from torta_jax.learn import constraints, ppo, routing
+from torta_jax.schedulers import actor, heads
+from torta_jax.types import numbers
+
+REGIONS, SLOTS, LENGTH = 4, 40, 6
+HEAD = heads.Gate()
+
+
+@pytest.fixture(scope="module")
+def params():
+    cluster = random_cluster(jax.random.key(0), REGIONS, 6)
+    policy = actor.Actor(**vars(schedulers.get("torta-paper")), head=HEAD)
+    scenario = workload.calm(SLOTS, REGIONS)
+    return numbers(routing.Params(cluster, workload.Synthetic.create(), scenario, policy, length=LENGTH))
+
+
+@pytest.fixture(scope="module")
+def episode(params):
+    """Observations, states and what `step` gave, of an episode with drawn latents."""
+    reset, step = jax.jit(routing.Routing().reset), jax.jit(routing.Routing().step)
+    observation, state = reset(jax.random.key(1), params)
+    seen: list[Any] = [(observation, state, None)]
+    for t in range(LENGTH):
+        latent = 0.5 * jax.random.normal(jax.random.key(10 + t), (REGIONS, 2))
+        observation, state, *rest = step(jax.random.key(2), state, latent, params)
+        seen.append((observation, state, rest))
+    return seen
+
+
+def test_the_reward_is_eq_3(params, episode):
+    for (_, before, _), (_, after, (reward, _, _, info)) in itertools.pairwise(episode):
+        plan, matrix, last = after.flows.policy.plan, after.flows.matrix, before.flows.matrix
+        served = float(params.cluster.lane_mask.sum()) * 45.0 / float(after.flows.service_s.mean())
+        expected = -((matrix - plan) ** 2).sum() - params.reward.switching * ((matrix - last) ** 2).sum()
+        expected -= params.reward.queue * after.flows.queue.sum() / served
+        assert reward == pytest.approx(float(expected), rel=0.01, abs=1e-6)
+        np.testing.assert_allclose(info["plan"], plan)
+        np.testing.assert_allclose(info["last"], last)
+
+
+def test_an_episode_is_cut_and_never_ends_by_itself(episode):
+    ends = [(bool(terminated), bool(truncated)) for _, _, (_, terminated, truncated, _) in episode[1:]]
+    assert [terminated for terminated, _ in ends] == [False] * LENGTH
+    assert [truncated for _, truncated in ends] == [False] * (LENGTH - 1) + [True]
+
+
+def test_the_matrix_is_the_heads_on_the_plan_and_the_last_matrix(params, episode):
+    (_, before, _), (_, after, _) = episode[2:4]
+    latent = 0.5 * jax.random.normal(jax.random.key(12), (REGIONS, 2))
+    expected = HEAD.matrix(latent, heads.Anchor(after.flows.policy.plan, before.flows.matrix))
+    np.testing.assert_allclose(after.flows.matrix, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_observation_is_finite_and_new_every_slot(episode):
+    observations = np.stack([observation for observation, _, _ in episode])
+    assert np.isfinite(observations).all()
+    assert (np.abs(np.diff(observations, axis=0)).max(axis=1) > 0).all()
+
+
+def test_the_policy_with_a_network_asks_for_the_matrix_of_its_mean(params, episode):
+    """What an agent draws from outside and what a scheduler does are the same function."""
+    observation, state, _ = episode[3]
+    net = actor.network(HEAD, REGIONS)
+    parameters = net.init(jax.random.key(5), observation)
+    raw, _ = net.apply(parameters, observation)
+    _, after, *_ = routing.Routing().step(jax.random.key(0), state, HEAD.mean(raw), params)
+    own = params.replace(policy=params.policy.replace(parameters=parameters))
+    flows, _ = routing.fluid.run_slot(state.world, params.physics, own.policy, state.flows)
+    np.testing.assert_allclose(flows.matrix, after.flows.matrix, rtol=1e-4, atol=1e-6)
+
+
+def seen(farthest, switching, plan_switching=0.2, deviation=0.1):
+    numbers = {"farthest": farthest, "switching": switching, "plan_switching": plan_switching, "deviation": deviation}
+    return {name: jnp.asarray(value) for name, value in numbers.items()}
+
+
+@pytest.mark.parametrize("rule", constraints.RULES)
+def test_multipliers_rise_while_a_constraint_is_broken_and_rest_where_both_hold(rule):
+    penalty = constraints.penalty(HEAD, constraints.Targets(), rule)
+    start = penalty.multipliers.replace(slope=jnp.asarray(1e3 if rule == "stepwise" else 0.0))
+    broken = penalty.update(start, seen(farthest=1.0, switching=0.2))
+    worse = penalty.update(broken, seen(farthest=1.5, switching=0.3))
+    assert worse.gamma > broken.gamma * 0.999
+    assert worse.delta > broken.delta * 0.999
+    assert broken.gamma > (start.gamma if rule != "pid" else 0)
+    calm = penalty.update(start.replace(slope=jnp.zeros(())), seen(farthest=0.1, switching=0.01))
+    assert calm.gamma <= start.gamma
+    assert calm.delta <= start.delta
+
+
+def test_the_pid_rule_comes_down_again():
+    penalty = constraints.penalty(HEAD, constraints.Targets(), "pid")
+    state = penalty.multipliers
+    for _ in range(5):
+        state = penalty.update(state, seen(farthest=1.0, switching=0.2))
+    high = state.gamma
+    for _ in range(40):
+        state = penalty.update(state, seen(farthest=0.05, switching=0.01))
+    assert state.gamma < 0.1 * high
+
+
+def test_the_loss_is_eq_5_by_hand():
+    targets = constraints.Targets()
+    penalty = constraints.penalty(HEAD, targets)
+    plan = jax.random.dirichlet(jax.random.key(0), jnp.ones(3), (5, 3))
+    last = jax.random.dirichlet(jax.random.key(1), jnp.ones(3), (5, 3))
+    raw = jnp.zeros((5, 3, 4))
+    unused: Any = None
+    step = ppo.Step(*[unused] * 8, info={"plan": plan, "last": last})
+    state = penalty.multipliers.replace(gamma=jnp.asarray(2.0), delta=jnp.asarray(3.0), k0=jnp.asarray(0.5))
+    matrix = 0.5 * (plan + last)  # the gate's, without a network
+    farthest = float(jnp.sqrt(((matrix - plan) ** 2).sum(axis=(1, 2))).max())
+    improvement = 0.5 / float(((matrix - last) ** 2).sum(axis=(1, 2)).mean())
+    expected = 2 * max(0, (farthest - 0.15) / 0.15) + 3 * max(0, (2.5 - improvement) / 2.5)
+    assert penalty.loss(state, raw, step) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_condition_of_theorem_3_by_hand():
+    found = constraints.advantage(jnp.asarray(2.5), jnp.asarray(0.15), jnp.asarray(0.2), jnp.asarray(0.6))
+    assert found == pytest.approx((1 - 1 / 2.5) / 0.15 - 0.6 / 0.2, rel=1e-5)
+
+
+def test_slopes_in_the_matrix_are_positive_and_finite(params, episode):
+    states = jax.tree.map(lambda *each: jnp.stack(each), *(state for _, state, _ in episode[:3]))
+    slopes = jax.jit(constraints.lipschitz)(jax.random.key(0), states, params)
+    assert 0 < slopes.response_s < 1e4
+    assert 0 < slopes.power_usd < 1
+
+
+def test_unknown_rules_are_named():
+    with pytest.raises(InputError, match="unknown rule 'pdi'; did you mean 'pid'"):
+        constraints.penalty(HEAD, constraints.Targets(), "pdi")

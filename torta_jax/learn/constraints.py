@@ -1,0 +1,142 @@
+"""Eq 5: nearness to the plan, calm in time, three rules for their multipliers; and the condition of Theorem 3."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from torta_jax.errors import unknown
+from torta_jax.learn.ppo import Penalty, Step
+from torta_jax.learn.routing import Params, State, by_plan
+from torta_jax.schedulers.heads import Anchor, Head
+from torta_jax.sim import fluid
+
+RULES = ("exponential", "stepwise", "pid")
+"""Section V-B2's γ0·exp(α·violation); Algorithm 2's times 1.5 while the advantage condition is violated; and, not the
+paper's, a PID-Lagrangian (Stooke, Achiam and Abbeel, ICML 2020), which also comes down again."""
+
+
+class Targets(struct.PyTreeNode):
+    """Numbers of Eq 5; ε and s are the paper's, it gives no others."""
+
+    deviation: float = 0.15  # ε, of ||A - P*||_F
+    improvement: float = 2.5  # s, K0 over the policy's switching
+    deviation_unit: float = 0.15  # ε0
+    improvement_unit: float = 2.5  # s0
+    gamma: float = 0.1  # γ0 and δ0, the multipliers at the start
+    delta: float = 0.1
+    growth: float = 2.0  # α_γ and α_δ of the exponential rule
+    proportional: float = 0.5  # of the PID rule
+    integral: float = 0.05
+    derivative: float = 0.1
+    k0_weight: float = 0.1  # of the newest rollout in the moving average of K0
+    alpha: float = 0.05  # α and β of Eq 1: seconds per unit of switching, and per dollar
+    beta: float = 45_000.0
+
+
+class Multipliers(struct.PyTreeNode):
+    """What is carried from update to update."""
+
+    gamma: jax.Array
+    delta: jax.Array
+    k0: jax.Array  # switching of the reactive plan, moving average
+    sums: jax.Array  # [2] violations so far, of the PID rule
+    last: jax.Array  # [2] violations of the last update
+    slope: jax.Array  # [] (L_R + β·L_P) / α, as last measured; see `lipschitz`
+
+
+def penalty(head: Head, targets: Targets, rule: str = "exponential") -> Penalty:
+    """The terms of Eq 5 for `ppo.Learner`, on the policy without luck.
+
+    Raises:
+        InputError: for an unknown rule, with the nearest one.
+    """
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+
+    def loss(multipliers: Multipliers, raw: jax.Array, step: Step) -> jax.Array:
+        plan, last = step.info["plan"], step.info["last"]
+        matrix = jax.vmap(lambda raw, plan, last: head.matrix(head.mean(raw), Anchor(plan, last)))(raw, plan, last)
+        farthest = _norm(matrix - plan).max()
+        improvement = multipliers.k0 / jnp.maximum(((matrix - last) ** 2).sum(axis=(-2, -1)).mean(), 1e-9)
+        near = jnp.maximum((farthest - targets.deviation) / targets.deviation_unit, 0.0)
+        calm = jnp.maximum((targets.improvement - improvement) / targets.improvement_unit, 0.0)
+        return multipliers.gamma * near + multipliers.delta * calm
+
+    def measure(steps: Step) -> dict[str, jax.Array]:
+        info = steps.info
+        return {
+            "deviation": info["deviation"].mean(),
+            "farthest": info["deviation"].max(),
+            "switching": info["change"].mean(),
+            "plan_switching": info["plan_change"].mean(),
+            "queue": info["queue"].mean(),
+            "cost": info["cost"].mean(),
+        }
+
+    def update(multipliers: Multipliers, seen: dict[str, jax.Array]) -> Multipliers:
+        fresh = jnp.where(multipliers.k0 > 0, targets.k0_weight, 1.0)
+        k0 = multipliers.k0 + fresh * (seen["plan_switching"] - multipliers.k0)
+        improvement = k0 / jnp.maximum(seen["switching"], 1e-9)
+        broken = jnp.stack([seen["farthest"] - targets.deviation, targets.improvement - improvement])
+        sums = jnp.maximum(multipliers.sums + broken, 0.0)
+        start = jnp.asarray([targets.gamma, targets.delta])
+        if rule == "exponential":
+            new = start * jnp.exp(targets.growth * jnp.clip(broken, 0.0, 5.0))
+        elif rule == "stepwise":
+            holds = advantage(improvement, seen["deviation"], k0, multipliers.slope) > 0
+            old = jnp.stack([multipliers.gamma, multipliers.delta])
+            new = jnp.minimum(jnp.where(holds, old, 1.5 * old), 1e3)
+        else:
+            change = jnp.maximum(broken - multipliers.last, 0.0)
+            terms = targets.proportional * broken + targets.integral * sums + targets.derivative * change
+            new = jnp.maximum(terms, 0.0)
+        return multipliers.replace(gamma=new[0], delta=new[1], k0=k0, sums=sums, last=broken)
+
+    nothing = jnp.zeros(2)
+    gamma, delta = jnp.asarray(targets.gamma, float), jnp.asarray(targets.delta, float)
+    begin = Multipliers(gamma, delta, k0=jnp.zeros(()), sums=nothing, last=nothing, slope=jnp.zeros(()))
+    return Penalty(begin, loss, measure, update)
+
+
+def advantage(improvement, deviation, k0, slope) -> jax.Array:
+    """By how much the condition of Theorem 3 holds: (1 - 1/s)/ε - (L_R + β·L_P)/(α·K0); positive where it does."""
+    gain = (1 - 1 / jnp.maximum(improvement, 1e-9)) / jnp.maximum(deviation, 1e-9)
+    return gain - slope / jnp.maximum(k0, 1e-9)
+
+
+class Slopes(NamedTuple):
+    """Lipschitz constants in the routing matrix, per unit of ||A||_F."""
+
+    response_s: jax.Array  # L_R, seconds per task
+    power_usd: jax.Array  # L_P, dollars per task
+
+
+def lipschitz(key: jax.Array, states: State, params: Params, step: float = 0.01) -> Slopes:
+    """The largest finite differences over some states [N], each along a random direction that keeps rows at one."""
+
+    policy, regions = by_plan(params.policy), params.cluster.num_regions
+
+    def one(key, state):
+        towards = jax.random.dirichlet(key, jnp.ones(regions), (regions,))
+        moved = (1 - step) * state.flows.matrix + step * towards
+
+        def measured(matrix):
+            _, slot = fluid.run_slot(state.world, params.physics, policy, state.flows, matrix=matrix)
+            return slot.response_s / jnp.maximum(slot.completed, 1.0), slot.power_cost_usd / jnp.maximum(
+                slot.arrived, 1.0
+            )
+
+        before, after = measured(state.flows.matrix), measured(moved)
+        distance = jnp.maximum(_norm(moved - state.flows.matrix), 1e-9)
+        return [jnp.abs(a - b) / distance for a, b in zip(after, before, strict=True)]
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(states.end.shape[0]))
+    response, power = jax.vmap(one)(keys, states)
+    return Slopes(response.max(), power.max())
+
+
+def _norm(matrix: Any) -> jax.Array:
+    # An exact zero has no slope.
+    return jnp.sqrt(jnp.maximum((matrix**2).sum(axis=(-2, -1)), 1e-12))

@@ -1,0 +1,105 @@
+"""The paper's decision process (Section V-B2) in the fluid model: an action is a head's latent, the reward Eq 3."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from torta_jax.schedulers import actor
+from torta_jax.schedulers.actor import Actor
+from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
+from torta_jax.sim.slot import World, make_world, price_now
+from torta_jax.sim.state import Physics
+from torta_jax.types import Cluster, Scenario
+
+
+class Reward(struct.PyTreeNode):
+    """Weights of Eq 3; the paper gives none."""
+
+    switching: float = 0.2  # lambda_1
+    queue: float = 0.1  # lambda_2
+
+
+class Params(struct.PyTreeNode):
+    """The world and the policy below the matrix."""
+
+    cluster: Cluster
+    workload: Any
+    scenario: Scenario
+    policy: Actor  # its parameters are not used
+    physics: Physics = Physics()
+    reward: Reward = Reward()
+    length: int = struct.field(pytree_node=False, default=60)  # steps of an episode, less than the scenario's slots
+
+
+class State(struct.PyTreeNode):
+    """An episode under way."""
+
+    world: World
+    flows: fluid.Flows
+    end: jax.Array  # [] int32
+
+
+class Routing(NamedTuple):
+    """An environment after the contract of gymnax 1.0; episodes end by truncation."""
+
+    def reset(self, key: jax.Array, params: Params) -> tuple[jax.Array, State]:
+        """An episode that begins in a random slot of the day, with every server on."""
+        slots = params.scenario.alive.shape[0]
+        world = make_world(params.cluster, params.workload, params.scenario, key, slots, params.physics.slot_s)
+        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, slots - params.length)
+        flows = fluid.reset(world, params.physics, params.policy).replace(slot=first)
+        # One slot by the plan alone, so that something has been observed.
+        flows, _ = fluid.run_slot(world, params.physics, by_plan(params.policy), flows)
+        state = State(world, flows, first + 1 + params.length)
+        return self.observation(state, params), state
+
+    def step(self, key: jax.Array, state: State, action: jax.Array, params: Params):
+        """Run a slot with the matrix of a latent [R, D]."""
+        del key
+        policy = params.policy.replace(latent=action)
+        flows, slot = fluid.run_slot(state.world, params.physics, policy, state.flows)
+        plan, matrix, last = flows.policy.plan, flows.matrix, state.flows.matrix
+        deviation, change = ((matrix - plan) ** 2).sum(), ((matrix - last) ** 2).sum()
+        plan_change = ((plan - state.flows.policy.plan) ** 2).sum()
+        most = jnp.maximum(
+            (flows.on * params.cluster.lane_mask.sum(axis=-2)).sum() * 45.0 / flows.service_s.mean(), 1.0
+        )
+        queue = flows.queue.sum() / most
+        reward = -deviation - params.reward.switching * change - params.reward.queue * queue
+        state = State(state.world, flows, state.end)
+        observation = self.observation(state, params)
+        info = {
+            "final_observation": observation,
+            "deviation": jnp.sqrt(deviation),
+            "change": change,
+            "plan_change": plan_change,
+            "queue": queue,
+            "cost": Objective().cost(slot),
+            "plan": plan,
+            "last": last,
+        }
+        return observation, state, reward, jnp.zeros((), bool), flows.slot >= state.end, info
+
+    def observation(self, state: State, params: Params) -> jax.Array:
+        """What `actor.features` makes of the coming slot."""
+        flows, world = state.flows, state.world
+        slot = jnp.minimum(flows.slot, params.scenario.alive.shape[0] - 1)
+        price = price_now(world, slot, params.physics.slot_s)
+        seen = fluid.observe(flows, world.cluster, params.physics, params.scenario.alive[slot], price)
+        return actor.features(params.policy, params.policy.remember(flows.policy, seen), seen)
+
+
+def by_plan(policy: Actor) -> Actor:
+    """The policy without a network: its matrix is the plan."""
+    return policy.replace(head=Plan(), latent=jnp.zeros(()))
+
+
+class Plan(NamedTuple):
+    """A head whose matrix is the plan."""
+
+    def matrix(self, latent, anchor):
+        del latent
+        return anchor.plan
