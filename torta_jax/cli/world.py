@@ -85,9 +85,10 @@ def build(options: Compare) -> World:
 
 def _policies(options: Compare) -> dict[str, Any]:
     names = options.policies or schedulers.NAMES
+    known = (*schedulers.NAMES, *schedulers.LEARNED)
     for name in names:
-        if name not in schedulers.NAMES:
-            raise InputError(f"{options.place('policies')}: {unknown('policy', name, schedulers.NAMES)}")
+        if name not in known:
+            raise InputError(f"{options.place('policies')}: {unknown('policy', name, known)}")
     found: dict[str, Any] = {name: schedulers.get(name) for name in names}
     return found if options.policy_file is None else found | {TRAINED: learned.load(options.policy_file)}
 

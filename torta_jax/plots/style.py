@@ -20,6 +20,7 @@ COLOURS = {
     "reactive-hysteresis": "#0072B2",
     "torta-paper": "#CC79A7",
     "torta": "#D55E00",
+    "torta-learned": "#7F2704",
 }
 """A policy has one colour in every picture: the palette of Okabe and Ito, told apart by colour-blind eyes."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torta_jax.errors import unknown
 from torta_jax.schedulers.base import Scheduler
+from torta_jax.schedulers.learned import Learned, torta_learned
 from torta_jax.schedulers.reactive_ot import reactive_hysteresis, reactive_ot
 from torta_jax.schedulers.round_robin import round_robin
 from torta_jax.schedulers.rules import Rules
@@ -23,6 +24,10 @@ BY_NAME: dict[str, Callable[[], Rules]] = {
     "torta": torta,
 }
 NAMES = tuple(BY_NAME)
+"""Policies that are numbers alone: one compiled program serves them all."""
+
+LEARNED: dict[str, Callable[[], Rules]] = {"torta-learned": torta_learned}
+"""Policies with a network, whose weights come with the package; each compiles once more."""
 
 
 def get(name: str) -> Rules:
@@ -31,14 +36,17 @@ def get(name: str) -> Rules:
     Raises:
         InputError: for an unknown name, with the nearest one.
     """
-    if name not in BY_NAME:
-        raise unknown("policy", name, NAMES)
-    return BY_NAME[name]()
+    every = BY_NAME | LEARNED
+    if name not in every:
+        raise unknown("policy", name, every)
+    return every[name]()
 
 
 __all__ = [
     "BY_NAME",
+    "LEARNED",
     "NAMES",
+    "Learned",
     "Observation",
     "Rules",
     "Scheduler",

@@ -25,6 +25,9 @@ CORRECTIONS = ("bound", "potential", "smoothing", "latency", "demand", "safety")
 changes; how dear distance is to its users; how much more demand to be ready for, and how many more standard
 deviations."""
 
+SHIPPED = Path(__file__).with_name("torta.npz")
+"""Written by `torta train --updates 600`."""
+
 LARGEST = 2.0
 """Corrections are within ± this."""
 
@@ -77,6 +80,11 @@ class Learned(Rules):
 
 
 NETWORK = Shared(len(CORRECTIONS))
+
+
+def torta_learned() -> Learned:
+    """`torta` with the network of the package; its file says how it was trained (`policy_file.unpack`)."""
+    return load(SHIPPED)
 
 
 def load(path: str | Path) -> Learned:
