@@ -1,0 +1,92 @@
+"""`torta` with a network: zero weights are `torta`, regions have no order, what is shipped is what the file says."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from torta_jax import schedulers, workload
+from torta_jax.cluster import random_cluster
+from torta_jax.errors import InputError
+from torta_jax.schedulers import learned, policy_file
+from torta_jax.schedulers.learned import FEATURES, NETWORK, Learned
+from torta_jax.sim import fluid
+from torta_jax.sim.slot import make_world
+from torta_jax.sim.state import Physics
+from torta_jax.types import numbers
+
+REGIONS, SLOTS = 5, 12
+
+
+def policy_of(parameters, **fields) -> Learned:
+    return numbers(Learned(**vars(schedulers.get("torta")), parameters=parameters, **fields))
+
+
+def parameters_of(seed=0):
+    return NETWORK.init(jax.random.key(seed), jnp.zeros((REGIONS, FEATURES)))
+
+
+@jax.jit
+def play(policy):
+    cluster = random_cluster(jax.random.key(1), REGIONS, 6)
+    scenario = workload.calm(SLOTS, REGIONS)
+    world = make_world(cluster, workload.Synthetic.create(load=0.4), scenario, jax.random.key(2), SLOTS)
+
+    def step(flows, _):
+        flows, slot = fluid.run_slot(world, Physics(), policy, flows)
+        return flows, (flows.matrix, flows.on, slot)
+
+    return jax.lax.scan(step, fluid.reset(world, Physics(), policy), None, length=SLOTS)[1]
+
+
+def test_without_weights_it_is_torta():
+    zero = jax.tree.map(jnp.zeros_like, parameters_of())
+    for mine, theirs in zip(
+        jax.tree.leaves(play(policy_of(zero))), jax.tree.leaves(play(numbers(schedulers.get("torta")))), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_change_what_it_does():
+    shipped = play(numbers(schedulers.get("torta-learned")))
+    assert np.abs(np.asarray(shipped[0]) - np.asarray(play(numbers(schedulers.get("torta")))[0])).max() > 0.01
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(shipped))
+
+
+def test_a_blind_network_says_the_same_of_every_region():
+    parameters = jax.tree.map(lambda x: x + 0.3, parameters_of())
+    cluster = random_cluster(jax.random.key(1), REGIONS, 6)
+    policy = policy_of(parameters, blind=True)
+    scenario = workload.calm(SLOTS, REGIONS)
+    world = make_world(cluster, workload.Synthetic.create(), scenario, jax.random.key(2), SLOTS)
+    flows, _ = fluid.run_slot(world, Physics(), policy, fluid.reset(world, Physics(), policy))
+    corrections = flows.policy.corrections
+    assert np.abs(corrections).max() > 0
+    np.testing.assert_array_equal(corrections, np.broadcast_to(corrections[:1], corrections.shape))
+
+
+def test_regions_have_no_order():
+    network: Any = NETWORK.apply
+    parameters = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape), parameters_of())
+    features = jax.random.normal(jax.random.key(4), (REGIONS, FEATURES))
+    order = np.array([3, 1, 4, 0, 2])
+    raw, value = network(parameters, features)
+    mixed, same = network(parameters, features[order])
+    np.testing.assert_allclose(mixed, raw[order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(same, value, rtol=1e-5)
+
+
+def test_the_shipped_file_says_how_it_was_trained():
+    _, facts = policy_file.unpack(learned.SHIPPED)
+    assert facts["policy"] == "torta"
+    assert not facts["blind"]
+    assert facts["updates_done"] == facts["updates"]
+
+
+def test_another_network_is_refused(tmp_path):
+    path = tmp_path / "it.npz"
+    path.write_bytes(policy_file.pack({"params": {"enter": {"kernel": jnp.ones((3, 64))}}}, {"policy": "torta"}))
+    with pytest.raises(InputError, match=r"it\.npz: not a network of this version's torta"):
+        learned.load(path)
