@@ -106,7 +106,7 @@ class Train:
     """
 
     out: Annotated[str, _arg("DIR", "where the policy, curves, log and checkpoint go")]
-    updates: Annotated[int, _arg("N", "steps of the optimiser", "300")] = 300
+    updates: Annotated[int, _arg("N", "steps of the optimiser", "600")] = 600
     worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
     slots: Annotated[int, _arg("N", "slots of 45 s in each of them; the first 12 are not charged", "60")] = 60
     regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
