@@ -58,7 +58,7 @@ NUMBERS = ppo.Numbers(learning_rate=3e-3, decay=0.99, discount=0.5, trace=0.9, e
 @jax.jit
 def train(kind):
     """Parameters and logs of 200 updates."""
-    learner = ppo.Learner(ppo.AutoReset(Probe()), kind, NETWORK, OneNumber(initial_std=0.5), SIZES)
+    learner = ppo.Learner(ppo.AutoReset(Probe()), kind, NETWORK, OneNumber(initial_std=1.0), SIZES)
     start = learner.init(jax.random.key(0))
     state, log = jax.lax.scan(lambda state, _: learner.update(state, NUMBERS), start, None, length=200)
     return state.parameters, log

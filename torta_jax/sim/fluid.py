@@ -300,13 +300,13 @@ def serve(world: World, scheduler, policy, flows: Flows, warm, tasks, slot_s, fl
         logit = score / scale + jnp.log(jnp.maximum(warm, LEAST))
         return jnp.where(usable, jax.nn.softmax(jnp.where(usable, logit, -1e9), axis=-1), 0.0)
 
-    def again(_, busy):
+    def again(busy):
         used = (load * split(busy) * lane_s).sum(axis=0) / jnp.maximum(capacity, least)
         return (1 - DAMPING) * busy + DAMPING * jnp.minimum(used, MOST_WANTED)
 
     busy = flows.busy
-    for i in range(ROUNDS):
-        busy = again(i, busy)
+    for _ in range(ROUNDS):
+        busy = again(busy)
     chosen = split(busy)
     work = (load * chosen * lane_s).sum(axis=0)  # [R, S] lane seconds
     per_task = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
