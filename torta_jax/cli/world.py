@@ -99,7 +99,7 @@ def _reference(options: Compare, policies: dict[str, Any]) -> str | None:
         return REFERENCE if REFERENCE in policies else None
     if options.reference not in policies:
         unknown_name = unknown("policy", options.reference, policies)
-        known = options.reference in schedulers.NAMES
+        known = options.reference in (*schedulers.NAMES, *schedulers.LEARNED)
         told = f"{options.reference!r} is not one of the policies to run ({', '.join(policies)})"
         raise InputError(f"{options.place('reference')}: {told if known else unknown_name}")
     return options.reference
