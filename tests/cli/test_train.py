@@ -37,6 +37,13 @@ def test_a_finished_training_is_kept_unless_asked(directory, capsys):
     assert (directory / "policy.npz").read_bytes() == before
 
 
+def test_a_mistake_in_another_option_does_not_cost_a_training_that_was_to_be_replaced(directory, capsys):
+    words = ["train", "--out", str(directory), "--updates", "2", *SMALL, "--overwrite", "--kinds", "clam"]
+    assert main(words) == 2
+    assert "unknown kind of world" in capsys.readouterr().err
+    assert (directory / "checkpoints" / "2" / "checksums.json").exists()
+
+
 def test_a_training_of_something_else_is_not_resumed(directory, capsys):
     words = ["train", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
     assert main(words) == 2

@@ -32,7 +32,6 @@ def run(options: Train) -> int:
     from torta_jax.types import numbers
 
     directory = Path(options.out)
-    _prepare(directory, options)
     facts = {name: value for name, value in asdict(options).items() if name not in FREE}
     facts = json.loads(json.dumps(facts))
     learner, parameters = recipes.torta(
@@ -44,6 +43,7 @@ def run(options: Train) -> int:
         seed=options.seed,
         blind=options.blind,
     )
+    _prepare(directory, options)  # not before every option is known to be good: it may remove a training
     state, log = learner.init(jax.random.key(options.seed), parameters), []
     if options.resume:
         _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)

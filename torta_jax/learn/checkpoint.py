@@ -29,6 +29,8 @@ def save(directory: Path, step: int, state: Any, facts: Mapping[str, Any]) -> No
         facts: what the training was made of, as JSON; `restore` wants the same.
     """
     place = directory.absolute() / str(step)
+    if step in steps(directory):
+        return  # a step has one state
     if place.exists():
         shutil.rmtree(place)
     with ocp.StandardCheckpointer() as checkpointer:

@@ -31,8 +31,6 @@ class Targets(struct.PyTreeNode):
     integral: float = 0.05
     derivative: float = 0.1
     k0_weight: float = 0.1  # of the newest rollout in the moving average of K0
-    alpha: float = 0.05  # α and β of Eq 1: seconds per unit of switching, and per dollar
-    beta: float = 45_000.0
 
 
 class Multipliers(struct.PyTreeNode):
@@ -43,7 +41,7 @@ class Multipliers(struct.PyTreeNode):
     k0: jax.Array  # switching of the reactive plan, moving average
     sums: jax.Array  # [2] violations so far, of the PID rule
     last: jax.Array  # [2] violations of the last update
-    slope: jax.Array  # [] (L_R + β·L_P) / α, as last measured; see `lipschitz`
+    slope: jax.Array  # [] (L_R + β·L_P) / α of the stepwise rule; whoever trains measures it with `lipschitz`
 
 
 def penalty(head: Head, targets: Targets, rule: str = "exponential") -> Penalty:
@@ -115,7 +113,6 @@ class Slopes(NamedTuple):
 
 def lipschitz(key: jax.Array, states: State, params: Params, step: float = 0.01) -> Slopes:
     """The largest finite differences over some states [N], each along a random direction that keeps rows at one."""
-
     policy, regions = by_plan(params.policy), params.cluster.num_regions
 
     def one(key, state):
