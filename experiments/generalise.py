@@ -1,16 +1,20 @@
 """What learning gains on clusters that no training has seen: policies in the same random worlds, in the task model.
 
-    torta train --out results/train; torta train --out results/blind --blind
-    python -m experiments.generalise results/train/policy.npz results/blind/policy.npz
+    torta train torta --out results/blind --blind
+    for seed in 0 1 2 3 4 5 6 7 8 9; do torta train torta --out results/seed$seed --seed $seed; done
+    python -m experiments.generalise results/blind/policy.npz results/seed?/policy.npz
 
 `torta` has the numbers tuned on Abilene; a policy of `--blind` has numbers tuned on random worlds by the same method
 with the same budget, which is what a network has to be compared with. The first file is the reference. Worlds are those
-of `torta_jax.learn.worlds`, of keys that training never uses; what the fluid model says of them stands beside.
+of `torta_jax.learn.worlds`, of keys that training never uses; what the fluid model says of them stands beside, and
+which share of the gap between the reference and foresight (`torta_jax.learn.clairvoyant`) a policy closes there.
 """
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +27,10 @@ from rich.table import Table
 
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import bootstrap_mean
+from torta_jax.learn import clairvoyant, pathwise
 from torta_jax.learn.recipes import KINDS
-from torta_jax.learn.worlds import random_world
-from torta_jax.schedulers import learned
+from torta_jax.learn.worlds import Range, random_world
+from torta_jax.schedulers import Learned
 from torta_jax.sim import fluid
 from torta_jax.sim.env import Objective
 from torta_jax.sim.simulate import advance, start
@@ -50,14 +55,16 @@ class Options:
     kinds: tuple[str, ...] = ("calm", "hard")
     regions: tuple[int, ...] = (12,)
     clusters: int = 64
+    foresight: int = 32  # of the clusters, how many get the bound by foresight; 0: none
+    steps: int = 200  # of its optimiser
     servers: int = 24
     slots: int = 160
 
 
-def held_out(options: Options, kind: str, regions: int) -> World:
+def held_out(options: Options, kind: Range, regions: int) -> World:
     """[clusters] worlds, with room for their busiest slot."""
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(HELD_OUT), i))(jnp.arange(options.clusters))
-    make = lambda key: random_world(key, KINDS[kind], regions, options.servers, options.slots)  # noqa: E731
+    make = lambda key: random_world(key, kind, regions, options.servers, options.slots)  # noqa: E731
     worlds = jax.jit(jax.vmap(make))(keys)
     room = padding_for(float(worlds.prepared.cumulative_rate[..., -1].max()), 1e-6)
     return worlds.replace(workload=worlds.workload.replace(max_tasks=room))
@@ -74,79 +81,125 @@ def per_world(slots: Any) -> dict[str, np.ndarray]:
         "response_s": total.response_s / total.completed,
         "cost_usd": total.power_cost_usd,
         "overhead_s": (total.warmup_s + loads) / total.completed,
+        "switching": total.switching_cost,
         "dropped": 100 * total.dropped.sum(axis=-1) / total.arrived,
     }
+
+
+def batches(worlds: World, count: int) -> Iterator[World]:
+    """The first `count` worlds, `BATCH` at a time."""
+    for at in range(0, count, BATCH):
+        yield jax.tree.map(lambda x: x[at : at + BATCH], worlds)  # noqa: B023
+
+
+@partial(jax.jit, static_argnames="slots")
+def play_tasks(worlds: World, physics: Physics, policy, slots: int):
+    """Metrics [clusters, T] in the task model; one program for all policies of a kind."""
+
+    def one(world):
+        begun = start(world, physics, policy)
+        return advance(world, physics, policy, begun, slots, axis_name="clusters")[1]
+
+    return jax.vmap(one, axis_name="clusters")(worlds)
+
+
+@partial(jax.jit, static_argnames="slots")
+def play_flows(worlds: World, policy, slots: int):
+    """Metrics [clusters, T] in the fluid model."""
+    return jax.vmap(lambda world: fluid.simulate(world, Physics(), policy, slots)[1])(worlds)
 
 
 def in_tasks(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
     """The task model, in batches."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics = Physics().sized(one, worlds.workload.max_tasks, ROOM_SLOTS)
-
-    @jax.jit
-    def run(worlds):
-        def play(world):
-            begun = start(world, physics, policy)
-            return advance(world, physics, policy, begun, options.slots, axis_name="clusters")[1]
-
-        return jax.vmap(play, axis_name="clusters")(worlds)
-
-    parts = [run(jax.tree.map(lambda x: x[at : at + BATCH], worlds)) for at in range(0, options.clusters, BATCH)]  # noqa: B023
+    parts = [play_tasks(some, physics, policy, options.slots) for some in batches(worlds, options.clusters)]
     return per_world(jax.tree.map(lambda *each: np.concatenate(each), *parts))
 
 
 def in_fluid(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
     """The fluid model."""
-    play = jax.jit(jax.vmap(lambda world: fluid.simulate(world, Physics(), policy, options.slots)[1]))
-    return per_world(play(worlds))
+    return per_world(play_flows(worlds, policy, options.slots))
 
 
-def table(title: str, found: dict[str, tuple[dict, dict]], reference: str) -> Table:
+def by_foresight(worlds: World, policy: Learned, options: Options) -> np.ndarray:
+    """[foresight] the objective of the best script found for each of the first worlds, in the fluid model."""
+    sizes = pathwise.Sizes(num_slots=options.slots, skipped=SKIPPED)
+    find = jax.jit(jax.vmap(lambda world: clairvoyant.optimise(world, policy, sizes, steps=options.steps)[1].min()))
+    return np.concatenate([find(some) for some in batches(worlds, options.foresight)])
+
+
+COLUMNS = (
+    "objective",
+    "difference %",
+    "response s",
+    "cost %",
+    "overhead s",
+    "drops %",
+    "fluid, difference %",
+    "of gap %",
+)
+
+
+def table(title: str, found: dict[str, tuple[dict, dict]], reference: str, bound: np.ndarray) -> Table:
     """One row per policy; differences to the reference world by world, with 95 % intervals."""
     shown = Table(title=title)
-    columns = (
-        "policy",
-        "objective",
-        "difference %",
-        "response s",
-        "cost %",
-        "overhead s",
-        "drops %",
-        "fluid, difference %",
-    )
-    for column in columns:
-        shown.add_column(column, justify="left" if column == "policy" else "right")
+    shown.add_column("policy")
+    for column in COLUMNS:
+        shown.add_column(column, justify="right")
     base, base_fluid = found[reference]
+    gap = base_fluid["objective"][: len(bound)] - bound
     for name, (tasks, flows) in found.items():
         gain = 100 * (tasks["objective"] - base["objective"]) / base["objective"].mean()
         low, high = bootstrap_mean(gain)
         told = f"{gain.mean():+.2f} [{low:+.2f}, {high:+.2f}]" if name != reference else ""
         cost = 100 * (tasks["cost_usd"].mean() / base["cost_usd"].mean() - 1)
         fluid_gain = 100 * (flows["objective"].mean() / base_fluid["objective"].mean() - 1)
+        closed = base_fluid["objective"][: len(bound)] - flows["objective"][: len(bound)]
         means = {key: values.mean() for key, values in tasks.items()}
         shown.add_row(
             *(name, f"{means['objective']:.2f}", told, f"{means['response_s']:.2f}", f"{cost:+.1f}"),
             *(f"{means['overhead_s']:.2f}", f"{means['dropped']:.3f}", f"{fluid_gain:+.2f}"),
+            f"{100 * closed.sum() / gap.sum():.0f}" if len(bound) else "",
         )
+    if len(bound):
+        least = 100 * (-gap.mean() / base_fluid["objective"][: len(bound)].mean())
+        shown.add_row(f"foresight, {len(bound)} clusters", *[""] * 6, f"{least:+.2f}", "100")
     return shown
+
+
+def mean_of(found: list[tuple[dict, dict]]) -> tuple[dict, dict]:
+    """The measures of several trainings, averaged world by world."""
+    tasks, flows = (
+        {key: np.mean([one[part][key] for one in found], axis=0) for key in found[0][part]} for part in (0, 1)
+    )
+    return tasks, flows
 
 
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
-    policies: dict[str, Any] = {str(path.parent.name or path.stem): learned.load(path) for path in options.files}
-    reference = next(iter(policies))
-    policies |= {name: schedulers.get(name) for name in ("torta", "skylb-engineered")}
+    options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
+    files: dict[str, Any] = {str(path.parent.name or path.stem): schedulers.load(path) for path in options.files}
+    reference, *trainings = files
+    policies = files | {name: schedulers.get(name) for name in ("torta", "skylb-engineered")}
     for kind in options.kinds:
         for regions in options.regions:
-            worlds, found = held_out(options, kind, regions), {}
+            worlds, found = held_out(options, KINDS[kind], regions), {}
             for name, policy in policies.items():
                 begun = time.perf_counter()
                 made = numbers(policy)
                 found[name] = in_tasks(worlds, made, options), in_fluid(worlds, made, options)
                 console.print(f"{kind}, {regions} regions: {name}, {time.perf_counter() - begun:.0f} s")
-            out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-            out.print(table(f"{kind}, {regions} regions, {options.clusters} clusters", found, reference))
+            bound = np.zeros(0)
+            if options.foresight and trainings:
+                begun = time.perf_counter()
+                bound = by_foresight(worlds, numbers(files[trainings[0]]), options)
+                console.print(f"{kind}, {regions} regions: foresight, {time.perf_counter() - begun:.0f} s")
+            if len(trainings) > 1:
+                found[f"mean of {len(trainings)} trainings"] = mean_of([found[name] for name in trainings])
+            out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+            out.print(table(f"{kind}, {regions} regions, {options.clusters} clusters", found, reference, bound))
 
 
 if __name__ == "__main__":

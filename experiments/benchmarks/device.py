@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import tyro
 
-from experiments.benchmarks import throughput
+from experiments.benchmarks import learning, throughput
 
 MEANS = ("power_cost_usd", "energy_kwh", "load_balance", "overhead_s_per_task", "switching_cost")
 TIMES = ("response_s", "wait_s", "inference_s", "network_s")
@@ -60,6 +60,7 @@ def main() -> None:
     document: dict[str, Any] = {"checks": {name: check(own[name], cpu[name]) for name in own}}
     with tempfile.TemporaryDirectory() as cache:
         document["speed"] = throughput.benchmark(throughput.Options(quick=options.quick), cache, tell)
+    document["learning"] = learning.benchmark(learning.Options(), tell)
     document["peak_bytes"] = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     print(json.dumps(document, indent=2))
 

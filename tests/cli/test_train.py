@@ -16,7 +16,7 @@ SMALL = ["--worlds", "2", "--slots", "14", "--regions", "3", "--servers", "3", "
 def directory(tmp_path_factory):
     """A training of two updates."""
     place = tmp_path_factory.mktemp("train")
-    assert main(["train", "--out", str(place), "--updates", "2", *SMALL]) == 0
+    assert main(["train", "torta", "--out", str(place), "--updates", "2", *SMALL]) == 0
     return place
 
 
@@ -32,20 +32,20 @@ def test_a_training_leaves_policy_log_curves_and_checkpoint(directory):
 
 def test_a_finished_training_is_kept_unless_asked(directory, capsys):
     before = (directory / "policy.npz").read_bytes()
-    assert main(["train", "--out", str(directory), "--updates", "2", *SMALL]) == 2
+    assert main(["train", "torta", "--out", str(directory), "--updates", "2", *SMALL]) == 2
     assert "holds a training; --resume goes on" in capsys.readouterr().err
     assert (directory / "policy.npz").read_bytes() == before
 
 
 def test_a_mistake_in_another_option_does_not_cost_a_training_that_was_to_be_replaced(directory, capsys):
-    words = ["train", "--out", str(directory), "--updates", "2", *SMALL, "--overwrite", "--kinds", "clam"]
+    words = ["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--overwrite", "--kinds", "clam"]
     assert main(words) == 2
     assert "unknown kind of world" in capsys.readouterr().err
     assert (directory / "checkpoints" / "2" / "checksums.json").exists()
 
 
 def test_a_training_of_something_else_is_not_resumed(directory, capsys):
-    words = ["train", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
+    words = ["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
     assert main(words) == 2
     assert "was made with regions = 3, not 4" in capsys.readouterr().err
 
@@ -55,6 +55,48 @@ def test_the_policy_runs_in_a_comparison_of_another_number_of_regions(directory,
     assert main([*words, "--slots", "4", "--seeds", "1", "--json", "-q"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert set(result["policies"]) == {"torta", "torta-trained"}
+
+
+PAPER = ["train", "torta-paper", "--envs", "2", "--steps", "6", "-q"]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """A training of the paper's policy of one update."""
+    place = tmp_path_factory.mktemp("paper")
+    assert main([*PAPER, "--out", str(place), "--updates", "1"]) == 0
+    return place
+
+
+def test_the_papers_policy_is_trained_logged_and_compared(paper, capsys):
+    row = pq.read_table(paper / "log.parquet").to_pylist()[0]
+    theory = {"k0", "improvement", "deviation", "slope_response_s", "slope_power_usd", "advantage"}
+    assert theory | {"reward", "kl", "clip_fraction", "explained_variance"} <= set(row)
+    words = ["compare", "--policies", "torta-paper", "--policy-file", str(paper / "policy.npz")]
+    assert main([*words, "--slots", "4", "--seeds", "1", "--json", "-q"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["policies"]) == {"torta-paper", "torta-trained"}
+
+
+def test_the_papers_policy_is_refused_where_there_are_other_regions(paper, capsys):
+    words = ["compare", "--topology", "gabriel", "--policy-file", str(paper / "policy.npz"), "--policies", "torta"]
+    assert main([*words, "--slots", "4", "--seeds", "1", "-q"]) == 2
+    assert "policy torta-trained: made for 12 regions, the world has 25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--head", "gait"], "unknown head 'gait'; did you mean 'gate'?"),
+        (["--rule", "step"], "unknown rule 'step'"),
+        (["--topology", "abilen"], "did you mean 'abilene'?"),
+        (["--steps", "4"], "--steps = 4: a whole number from 5 to 900"),
+        (["--envs", "3", "--steps", "5"], "envs = 3 and steps = 5: a product is needed that 4 divides"),
+        (["--worlds", "4"], "--worlds"),
+    ],
+)
+def test_a_mistake_about_the_papers_policy_is_one_message(words, told, tmp_path, capsys):
+    assert main([*PAPER, "--out", str(tmp_path / "new"), *words]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -69,7 +111,7 @@ def test_the_policy_runs_in_a_comparison_of_another_number_of_regions(directory,
     ],
 )
 def test_a_mistake_is_one_message_and_exit_status_2(words, told, tmp_path, capsys):
-    assert main(["train", "--out", str(tmp_path / "new"), *words]) == 2
+    assert main(["train", "torta", "--out", str(tmp_path / "new"), *words]) == 2
     assert told in capsys.readouterr().err
 
 

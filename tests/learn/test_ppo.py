@@ -1,15 +1,20 @@
 """PPO: advantages by hand, probe environments whose answers are known, and one standard task."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from torta_jax.learn import ppo
+from torta_jax.learn.recipes import Recipe
+from torta_jax.learn.train import make_train
+from torta_jax.learn.train import train as train_on_host
 from torta_jax.schedulers import networks
 from torta_jax.schedulers.heads import Gaussian
+from torta_jax.types import numbers
 
 KINDS = ("constant", "seen", "delayed", "cut", "act")
 
@@ -125,3 +130,49 @@ def test_advantages_are_the_sums_that_define_them(trace):
     found = ppo.advantages(*arrays, discount=0.97, trace=trace)
     expected = by_hand(reward, value, next_value, terminated, ended, 0.97, trace)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_in_one_piece_is_that_of_the_host_for_many_seeds_and_numbers_at_once():
+    learner = ppo.Learner(ppo.AutoReset(Probe()), KINDS.index("act"), NETWORK, OneNumber(initial_std=1.0), SIZES)
+    recipe = Recipe(learner, numbers(NUMBERS), lambda state: state.parameters, {})
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    several = jax.vmap(lambda rate: recipe.numbers.replace(learning_rate=rate))(jnp.asarray([3e-3, 1e-3, 3e-3]))
+    _, log = jax.jit(jax.vmap(make_train(recipe, 4)))(keys, several)
+    by_host = train_on_host(learner, recipe.numbers, jax.jit(learner.init)(jax.random.key(2)), 4)
+    np.testing.assert_allclose(log["reward"][2], [row["reward"] for row in by_host.log], rtol=1e-3)
+    assert len(np.unique(log["reward"][:, -1])) == 3
+
+
+class Pendulum(NamedTuple):
+    """Pendulum-v1 of gymnax, with a tenth of its reward and a latent of half its torque."""
+
+    env: Any
+
+    def reset(self, key, params):
+        return self.env.reset(key, params)
+
+    def step(self, key, state, action, params):
+        *seen, reward, terminated, truncated, info = self.env.step(key, state, 2 * action[0], params)
+        return *seen, reward / 10, terminated, truncated, {"final_observation": info["final_observation"]}
+
+
+def test_a_pendulum_is_swung_up_and_held():
+    """A return of -200 counts as solved; that of the best known policies is about -150."""
+    env, params = gymnax.make("Pendulum-v1")
+    network, head = networks.ActorCritic(1, 2, (64, 64)), OneNumber(initial_std=1.0)
+    sizes = ppo.Sizes(num_envs=32, num_steps=100, epochs=10, minibatches=8)
+    settings = ppo.Numbers(learning_rate=1e-3, discount=0.95, max_kl=0.1)
+    learner = ppo.Learner(Pendulum(env), params, network, head, sizes)
+    train = make_train(Recipe(learner, settings, lambda state: state.parameters, {}), 60)
+    parameters = jax.jit(train)(jax.random.key(0))[0].parameters
+
+    def play(key):
+        def step(seen, _):
+            latent = head.mean(network.apply(parameters, seen[0])[0])
+            *seen, reward, _, _, _ = env.step(key, seen[1], 2 * latent[0], params)
+            return tuple(seen), reward
+
+        return jax.lax.scan(step, env.reset(key, params), None, params.max_steps_in_episode)[1].sum()
+
+    returns = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(9), 200))
+    assert returns.mean() > -200

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from torta_jax.learn import checkpoint, pathwise, recipes, train
-from torta_jax.types import numbers
+from torta_jax.learn import checkpoint, recipes, train
 
 
 class Count(struct.PyTreeNode):
@@ -65,9 +64,10 @@ def test_an_interruption_keeps_what_was_done():
 
 
 def test_an_interrupted_training_of_torta_ends_with_the_same_bits(tmp_path):
-    learner, parameters = recipes.torta(worlds=2, slots=14, regions=3, servers=3, kinds=("calm", "hard"), seed=1)
-    settings = numbers(pathwise.Numbers(updates=4.0))
-    start = learner.init(jax.random.key(1), parameters)
+    learner, settings, *_ = recipes.torta(
+        updates=4, worlds=2, slots=14, regions=3, servers=3, kinds=("calm", "hard"), learning_rate=1e-3
+    )
+    start = learner.init(jax.random.key(1))
     whole = train.train(learner, settings, start, 4)
     keep = train.keep_in(tmp_path, {}, lambda trained: None)
     half = train.train(learner, settings, start, 2, keep=keep)
@@ -79,5 +79,5 @@ def test_an_interrupted_training_of_torta_ends_with_the_same_bits(tmp_path):
         if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             one, other = jax.random.key_data(one), jax.random.key_data(other)
         np.testing.assert_array_equal(one, other)
-    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole.state.parameters, parameters)
+    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole.state.parameters, start.parameters)
     assert max(jax.tree.leaves(moved)) > 0

@@ -39,7 +39,7 @@ def scipy_rows(name, raw) -> list[list[Any]]:
         return [[stats.dirichlet(row)] for row in 0.2 + softplus(raw)]
     mean, log_std = np.split(raw, 2, axis=-1)
     unit = heads.BY_NAME[name]().initial_std
-    mean, std = unit * mean, unit * np.exp(log_std)
+    mean, std = unit * mean, unit * np.clip(np.exp(log_std), 0.5, np.exp(2))
     return [[stats.norm(*pair) for pair in zip(*row, strict=True)] for row in zip(mean, std, strict=True)]
 
 

@@ -10,7 +10,7 @@ import pytest
 from torta_jax import schedulers, workload
 from torta_jax.cluster import random_cluster
 from torta_jax.errors import InputError
-from torta_jax.schedulers import learned, policy_file
+from torta_jax.schedulers import policy_file, trained
 from torta_jax.schedulers.learned import FEATURES, NETWORK, Learned
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import make_world
@@ -79,7 +79,7 @@ def test_regions_have_no_order():
 
 
 def test_the_shipped_file_says_how_it_was_trained():
-    _, facts = policy_file.unpack(learned.SHIPPED)
+    _, facts = policy_file.unpack(trained.WEIGHTS / "torta.npz")
     assert facts["policy"] == "torta"
     assert not facts["blind"]
     assert facts["updates_done"] == facts["updates"]
@@ -89,4 +89,4 @@ def test_another_network_is_refused(tmp_path):
     path = tmp_path / "it.npz"
     path.write_bytes(policy_file.pack({"params": {"enter": {"kernel": jnp.ones((3, 64))}}}, {"policy": "torta"}))
     with pytest.raises(InputError, match=r"it\.npz: not a network of this version's torta"):
-        learned.load(path)
+        trained.load(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torta_jax.cli.options import Compare, Train
+from torta_jax.cli.options import Compare, TrainPaper, TrainTorta
 from torta_jax.cli.rules import RULES, TRAINING, check, text
 from torta_jax.errors import InputError, require, unknown
 from torta_jax.files import read_text
@@ -51,14 +51,14 @@ def checked(options: Compare) -> Compare:
     return options
 
 
-def checked_training(options: Train) -> Train:
+def checked_training(options: TrainTorta | TrainPaper) -> TrainTorta | TrainPaper:
     """The same options in the form the program uses.
 
     Raises:
         InputError: a value out of range, or options that exclude each other.
     """
-    names = {name: f"--{name.replace('_', '-')}" for name in TRAINING}
-    values = {name: rule(names[name], getattr(options, name)) for name, rule in TRAINING.items()}
+    given = {name: rule for name, rule in TRAINING.items() if hasattr(options, name)}
+    values = {name: rule(f"--{name.replace('_', '-')}", getattr(options, name)) for name, rule in given.items()}
     require(not (options.resume and options.overwrite), "--resume and --overwrite: only one of them")
     return replace(options, **values)
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from torta_jax.cli.options import Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck, Train
+from torta_jax.cli.options import Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck, TrainPaper, TrainTorta
 from torta_jax.cli.parse import parse
 from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError
@@ -21,7 +21,8 @@ COMMANDS = {
     SolveAssignment: "solve",
     SolveTransport: "solve",
     TraceCheck: "trace",
-    Train: "train",
+    TrainPaper: "train",
+    TrainTorta: "train",
 }
 """Module of each sub-command, imported when it runs: `--help` needs no JAX."""
 

@@ -99,14 +99,26 @@ class Compare:
 
 @dataclass(frozen=True)
 class Train:
+    """What every training is told."""
+
+    out: Annotated[str, _arg("DIR", "where the policy, curves, log and checkpoint go")]
+    updates: Annotated[int, _arg("N", "steps of training in all", "600")] = 600
+    seed: Annotated[int, _arg("N", "of all luck", "0")] = 0
+    resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint in --out", help_behavior_hint="")] = False
+    overwrite: Annotated[
+        bool, tyro.conf.arg(help="start anew in a directory that holds a training", help_behavior_hint="")
+    ] = False
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"], help="no progress", help_behavior_hint="")] = False
+
+
+@dataclass(frozen=True)
+class TrainTorta(Train):
     """Train the network of `torta` on random clusters, by the slope of what users pay for through the fluid model.
 
     --out holds the policy (`torta compare --policy-file`), curves, the log of every update and a checkpoint. The same
     options give the same bytes, also after an interruption and --resume.
     """
 
-    out: Annotated[str, _arg("DIR", "where the policy, curves, log and checkpoint go")]
-    updates: Annotated[int, _arg("N", "steps of the optimiser", "600")] = 600
     worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
     slots: Annotated[int, _arg("N", "slots of 45 s in each of them; the first 12 are not charged", "60")] = 60
     regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
@@ -116,16 +128,36 @@ class Train:
         "hard",
     )
     learning_rate: Annotated[float, _arg("RATE", "of Adam, before its cosine decay", "0.001")] = 0.001
-    seed: Annotated[int, _arg("N", "of the worlds and of the network", "0")] = 0
     blind: Annotated[
         bool,
         tyro.conf.arg(help="show the network nothing: it can but tune numbers, a yardstick", help_behavior_hint=""),
     ] = False
-    resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint in --out", help_behavior_hint="")] = False
-    overwrite: Annotated[
-        bool, tyro.conf.arg(help="start anew in a directory that holds a training", help_behavior_hint="")
-    ] = False
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"], help="no progress", help_behavior_hint="")] = False
+
+
+@dataclass(frozen=True)
+class TrainPaper(Train):
+    """Train the paper's actor-critic on one topology: PPO on Eq 3 with Eq 5, in the fluid model.
+
+    --out holds the policy (`torta compare --policy-file`), curves, the log of every update and a checkpoint. The same
+    options give the same bytes, also after an interruption and --resume.
+    """
+
+    topology: Annotated[str, _arg("NAME", "abilene, polska, gabriel, cost2, or a key of topohub")] = "abilene"
+    head: Annotated[
+        str,
+        _arg(
+            "NAME",
+            "how a matrix is drawn: beta (the paper's), dirichlet, logistic-normal, ot-residual, gate",
+            "gate, the best by Eq 3",
+        ),
+    ] = "gate"
+    rule: Annotated[
+        str,
+        _arg("NAME", "for the multipliers of Eq 5: exponential, stepwise (both the paper's), pid", "exponential"),
+    ] = "exponential"
+    envs: Annotated[int, _arg("N", "environments side by side", "64")] = 64
+    steps: Annotated[int, _arg("N", "slots of 45 s of each per update; two updates are an episode", "30")] = 30
+    learning_rate: Annotated[float, _arg("RATE", "of Adam; x 0.995 every 100 episodes", "0.0003")] = 0.0003
 
 
 @dataclass(frozen=True)
@@ -200,4 +232,4 @@ class SolveAssignment:
     json: Annotated[bool, _JSON] = False
 
 
-Command = Compare | Train | Doctor | TraceCheck | SolveTransport | SolveAssignment
+Command = Compare | TrainTorta | TrainPaper | Doctor | TraceCheck | SolveTransport | SolveAssignment

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import tyro
 
 from torta_jax.cli import config
-from torta_jax.cli.options import Command, Compare, Doctor, SolveAssignment, SolveTransport, TraceCheck, Train
+from torta_jax.cli.options import (
+    Command,
+    Compare,
+    Doctor,
+    SolveAssignment,
+    SolveTransport,
+    TraceCheck,
+    TrainPaper,
+    TrainTorta,
+)
 from torta_jax.cli.rules import RULES, check
 from torta_jax.cli.versions import version_of
 from torta_jax.errors import InputError, unknown
@@ -20,6 +29,10 @@ Trace = Annotated[TraceCheck, tyro.conf.subcommand("check")] | Annotated[None, t
 Solve = (
     Annotated[SolveTransport, tyro.conf.subcommand("transport")]
     | Annotated[SolveAssignment, tyro.conf.subcommand("assignment")]
+)
+
+Training = (
+    Annotated[TrainTorta, tyro.conf.subcommand("torta")] | Annotated[TrainPaper, tyro.conf.subcommand("torta-paper")]
 )
 
 DESCRIPTION = "Simulate GPU fleets that serve language models from many regions. `torta --version` prints the version."
@@ -38,7 +51,7 @@ def parse(words: Sequence[str]) -> Command:
         print(f"torta-jax {version_of('torta-jax')}")
         raise SystemExit(0)
     command = _parse(words, Compare())
-    if isinstance(command, Train):
+    if isinstance(command, TrainTorta | TrainPaper):
         return config.checked_training(command)
     if not isinstance(command, Compare):
         return command
@@ -51,7 +64,7 @@ def parse(words: Sequence[str]) -> Command:
 def _parse(words: Sequence[str], compare: Compare) -> Command:
     command: Any = (
         Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
-        | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Training, tyro.conf.subcommand("train", description="Learn a policy.")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
         | Annotated[Solve, tyro.conf.subcommand("solve", description="Solve one problem from a CSV file.")]
         | Annotated[Trace, tyro.conf.subcommand("trace", description="Look into a trace of requests.")]

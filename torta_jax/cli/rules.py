@@ -136,6 +136,11 @@ TRAINING: dict[str, Check] = {
     "regions": whole(1, 256),
     "servers": whole(1, 1024),
     "kinds": names,
+    "topology": text,
+    "head": text,
+    "rule": text,
+    "envs": whole(1, 65_536),
+    "steps": whole(5, 900),
     "learning_rate": number(1e-8, 1),
     "seed": whole(0, MAX_SEED),
 }

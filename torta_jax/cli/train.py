@@ -3,12 +3,12 @@
 import io
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from torta_jax.cli import cache
-from torta_jax.cli.options import Train
+from torta_jax.cli.options import Train, TrainPaper
 from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError, require
 
@@ -28,36 +28,29 @@ def run(options: Train) -> int:
     import jax
 
     from torta_jax.cli.progress import Updates
-    from torta_jax.learn import checkpoint, pathwise, recipes, train
-    from torta_jax.types import numbers
+    from torta_jax.learn import checkpoint, train
 
     directory = Path(options.out)
-    facts = {name: value for name, value in asdict(options).items() if name not in FREE}
-    facts = json.loads(json.dumps(facts))
-    learner, parameters = recipes.torta(
-        worlds=options.worlds,
-        slots=options.slots,
-        regions=options.regions,
-        servers=options.servers,
-        kinds=options.kinds,
-        seed=options.seed,
-        blind=options.blind,
-    )
-    _prepare(directory, options)  # not before every option is known to be good: it may remove a training
-    state, log = learner.init(jax.random.key(options.seed), parameters), []
+    held = (directory / CHECKPOINTS).exists()
+    require(options.resume or options.overwrite or not held, f"--out {directory}: holds a training; --resume goes on")
+    recipe = _recipe(options)
+    asked = {name: value for name, value in asdict(options).items() if name not in FREE}
+    facts = recipe.facts | json.loads(json.dumps(asked))
+    _prepare(directory, options.resume)  # not before every option is known to be good: it may remove a training
+    state, log = jax.jit(recipe.learner.init)(jax.random.key(options.seed)), []
     if options.resume:
         _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)
         log = _read_log(directory / LOG)[: int(state.updates)]
-    settings = numbers(pathwise.Numbers(learning_rate=options.learning_rate, updates=float(options.updates)))
 
     def write(trained: Any) -> None:
-        _write(directory, trained, facts | {"updates_done": int(trained.state.updates)})
+        told = facts | {"updates_done": int(trained.state.updates)}
+        _write(directory, trained.log, recipe.learned(trained.state), told)
 
     (directory / CONFIG).write_text(json.dumps(asdict(options), indent=2) + "\n")
     keep = train.keep_in(directory / CHECKPOINTS, facts, write)
     try:
         with Updates(options.quiet) as progress:
-            train.train(learner, settings, state, options.updates, log=log, keep=keep, tell=progress)
+            train.train(recipe.learner, recipe.numbers, state, options.updates, log=log, keep=keep, tell=progress)
     except train.NotFinite as error:
         raise InputError(f"{directory}: {error}") from error
     except KeyboardInterrupt:
@@ -68,21 +61,32 @@ def run(options: Train) -> int:
     return 0
 
 
-def _prepare(directory: Path, options: Train) -> None:
+def _recipe(options: Train) -> Any:
+    """What the options ask for; all they do not share is the recipe's."""
+    from torta_jax.learn import recipes
+
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    own = {name: value for name, value in given.items() if name not in FREE}
+    if isinstance(options, TrainPaper):
+        del own["updates"]
+        return recipes.torta_paper(**own)
+    del own["seed"]
+    return recipes.torta(**own)
+
+
+def _prepare(directory: Path, resume: bool) -> None:
     """The directory, without what a training before has left unless it is resumed."""
-    held = (directory / CHECKPOINTS).exists()
-    require(options.resume or options.overwrite or not held, f"--out {directory}: holds a training; --resume goes on")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if held and not options.resume:
+        if not resume:
             import shutil
 
-            shutil.rmtree(directory / CHECKPOINTS)
+            shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
     except OSError as error:
         raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
 
 
-def _write(directory: Path, trained: Any, facts: dict[str, Any]) -> None:
+def _write(directory: Path, rows: list[dict[str, float]], learned: Any, facts: dict[str, Any]) -> None:
     import jax
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -93,10 +97,10 @@ def _write(directory: Path, trained: Any, facts: dict[str, Any]) -> None:
     from torta_jax.schedulers.policy_file import pack
 
     table = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(trained.log), table, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows), table, compression="zstd")
     replace(directory / LOG, table.getvalue())
-    replace(directory / CURVES, render(learning_curves(trained.log), "png"))
-    replace(directory / POLICY, pack(jax.device_get(trained.state.parameters), {"policy": "torta", **facts}))
+    replace(directory / CURVES, render(learning_curves(rows), "png"))
+    replace(directory / POLICY, pack(jax.device_get(learned), facts))
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

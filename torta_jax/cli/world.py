@@ -14,7 +14,6 @@ from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, unknown
 from torta_jax.evaluate.compare import REFERENCE
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
-from torta_jax.schedulers import learned
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 from torta_jax.workload import Synthetic, Trace, TraceTable, read
@@ -90,7 +89,7 @@ def _policies(options: Compare) -> dict[str, Any]:
         if name not in known:
             raise InputError(f"{options.place('policies')}: {unknown('policy', name, known)}")
     found: dict[str, Any] = {name: schedulers.get(name) for name in names}
-    return found if options.policy_file is None else found | {TRAINED: learned.load(options.policy_file)}
+    return found if options.policy_file is None else found | {TRAINED: schedulers.load(options.policy_file)}
 
 
 def _reference(options: Compare, policies: dict[str, Any]) -> str | None:

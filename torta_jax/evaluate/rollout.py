@@ -115,7 +115,7 @@ def evaluate(
                 progress(name, done[name] // len(worlds), num_slots)
 
     for name, policy in policies.items():
-        check_policy(policy, f"policy {name}")
+        check_policy(policy, f"policy {name}", cluster.num_regions)
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
     parts: list[Any] = [None] * len(jobs)

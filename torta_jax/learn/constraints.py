@@ -11,10 +11,15 @@ from torta_jax.learn.ppo import Penalty, Step
 from torta_jax.learn.routing import Params, State, by_plan
 from torta_jax.schedulers.heads import Anchor, Head
 from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
 
 RULES = ("exponential", "stepwise", "pid")
 """Section V-B2's γ0·exp(α·violation); Algorithm 2's times 1.5 while the advantage condition is violated; and, not the
 paper's, a PID-Lagrangian (Stooke, Achiam and Abbeel, ICML 2020), which also comes down again."""
+
+
+PROBES = 16
+"""Episodes at whose last states L_R and L_P are measured; the paper measures every ten."""
 
 
 class Targets(struct.PyTreeNode):
@@ -31,6 +36,7 @@ class Targets(struct.PyTreeNode):
     integral: float = 0.05
     derivative: float = 0.1
     k0_weight: float = 0.1  # of the newest rollout in the moving average of K0
+    objective: Objective = Objective()  # α and β of Eq 1
 
 
 class Multipliers(struct.PyTreeNode):
@@ -41,11 +47,13 @@ class Multipliers(struct.PyTreeNode):
     k0: jax.Array  # switching of the reactive plan, moving average
     sums: jax.Array  # [2] violations so far, of the PID rule
     last: jax.Array  # [2] violations of the last update
-    slope: jax.Array  # [] (L_R + β·L_P) / α of the stepwise rule; whoever trains measures it with `lipschitz`
 
 
-def penalty(head: Head, targets: Targets, rule: str = "exponential") -> Penalty:
-    """The terms of Eq 5 for `ppo.Learner`, on the policy without luck.
+def penalty(head: Head, params: Params, targets: Targets, rule: str = "exponential") -> Penalty:
+    """The terms of Eq 5 for `ppo.Learner`, on the policy without luck; what they and Theorem 3 say is logged.
+
+    Args:
+        params: of the environment, where L_R and L_P are measured in every update.
 
     Raises:
         InputError: for an unknown rule, with the nearest one.
@@ -62,46 +70,45 @@ def penalty(head: Head, targets: Targets, rule: str = "exponential") -> Penalty:
         calm = jnp.maximum((targets.improvement - improvement) / targets.improvement_unit, 0.0)
         return multipliers.gamma * near + multipliers.delta * calm
 
-    def measure(steps: Step) -> dict[str, jax.Array]:
+    def measure(multipliers: Multipliers, steps: Step, states: State, key: jax.Array) -> dict[str, jax.Array]:
         info = steps.info
+        slopes = lipschitz(key, jax.tree.map(lambda x: x[:PROBES], states), params)
+        fresh = jnp.where(multipliers.k0 > 0, targets.k0_weight, 1.0)
+        k0 = multipliers.k0 + fresh * (info["plan_change"].mean() - multipliers.k0)
+        deviation, switching = info["deviation"].mean(), info["change"].mean()
+        improvement = k0 / jnp.maximum(switching, 1e-9)
         return {
-            "deviation": info["deviation"].mean(),
+            "deviation": deviation,
             "farthest": info["deviation"].max(),
-            "switching": info["change"].mean(),
-            "plan_switching": info["plan_change"].mean(),
+            "switching": switching,
+            "k0": k0,
+            "improvement": improvement,
+            "slope_response_s": slopes.response_s,
+            "slope_power_usd": slopes.power_usd,
+            "advantage": advantage(improvement, deviation, k0, slopes, targets.objective),
             "queue": info["queue"].mean(),
             "cost": info["cost"].mean(),
         }
 
     def update(multipliers: Multipliers, seen: dict[str, jax.Array]) -> Multipliers:
-        fresh = jnp.where(multipliers.k0 > 0, targets.k0_weight, 1.0)
-        k0 = multipliers.k0 + fresh * (seen["plan_switching"] - multipliers.k0)
-        improvement = k0 / jnp.maximum(seen["switching"], 1e-9)
-        broken = jnp.stack([seen["farthest"] - targets.deviation, targets.improvement - improvement])
+        broken = jnp.stack([seen["farthest"] - targets.deviation, targets.improvement - seen["improvement"]])
         sums = jnp.maximum(multipliers.sums + broken, 0.0)
         start = jnp.asarray([targets.gamma, targets.delta])
         if rule == "exponential":
             new = start * jnp.exp(targets.growth * jnp.clip(broken, 0.0, 5.0))
         elif rule == "stepwise":
-            holds = advantage(improvement, seen["deviation"], k0, multipliers.slope) > 0
             old = jnp.stack([multipliers.gamma, multipliers.delta])
-            new = jnp.minimum(jnp.where(holds, old, 1.5 * old), 1e3)
+            new = jnp.minimum(jnp.where(seen["advantage"] > 0, old, 1.5 * old), 1e3)
         else:
             change = jnp.maximum(broken - multipliers.last, 0.0)
             terms = targets.proportional * broken + targets.integral * sums + targets.derivative * change
             new = jnp.maximum(terms, 0.0)
-        return multipliers.replace(gamma=new[0], delta=new[1], k0=k0, sums=sums, last=broken)
+        return multipliers.replace(gamma=new[0], delta=new[1], k0=seen["k0"], sums=sums, last=broken)
 
     nothing = jnp.zeros(2)
     gamma, delta = jnp.asarray(targets.gamma, float), jnp.asarray(targets.delta, float)
-    begin = Multipliers(gamma, delta, k0=jnp.zeros(()), sums=nothing, last=nothing, slope=jnp.zeros(()))
+    begin = Multipliers(gamma, delta, k0=jnp.zeros(()), sums=nothing, last=nothing)
     return Penalty(begin, loss, measure, update)
-
-
-def advantage(improvement, deviation, k0, slope) -> jax.Array:
-    """By how much the condition of Theorem 3 holds: (1 - 1/s)/ε - (L_R + β·L_P)/(α·K0); positive where it does."""
-    gain = (1 - 1 / jnp.maximum(improvement, 1e-9)) / jnp.maximum(deviation, 1e-9)
-    return gain - slope / jnp.maximum(k0, 1e-9)
 
 
 class Slopes(NamedTuple):
@@ -109,6 +116,18 @@ class Slopes(NamedTuple):
 
     response_s: jax.Array  # L_R, seconds per task
     power_usd: jax.Array  # L_P, dollars per task
+
+
+def advantage(improvement, deviation, k0, slopes: Slopes, objective: Objective) -> jax.Array:
+    """By how much the condition of Theorem 3 holds: (1 - 1/s)/ε - (L_R + β·L_P)/(α·K0); positive where it does.
+
+    Args:
+        improvement, deviation, k0: s, ε and K0, measured.
+        objective: has α and β of Eq 1.
+    """
+    gain = (1 - 1 / jnp.maximum(improvement, 1e-9)) / jnp.maximum(deviation, 1e-9)
+    slope = slopes.response_s + objective.power_s_per_usd * slopes.power_usd
+    return gain - slope / (objective.switching_weight * jnp.maximum(k0, 1e-9))
 
 
 def lipschitz(key: jax.Array, states: State, params: Params, step: float = 0.01) -> Slopes:
@@ -125,9 +144,9 @@ def lipschitz(key: jax.Array, states: State, params: Params, step: float = 0.01)
                 slot.arrived, 1.0
             )
 
-        before, after = measured(state.flows.matrix), measured(moved)
+        both = jax.vmap(measured)(jnp.stack([state.flows.matrix, moved]))
         distance = jnp.maximum(_norm(moved - state.flows.matrix), 1e-9)
-        return [jnp.abs(a - b) / distance for a, b in zip(after, before, strict=True)]
+        return [jnp.abs(x[1] - x[0]) / distance for x in both]
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(states.end.shape[0]))
     response, power = jax.vmap(one)(keys, states)

@@ -68,8 +68,9 @@ class Learner(NamedTuple):
     objective: Objective = Objective()
     physics: Physics = Physics()
 
-    def init(self, key: jax.Array, parameters) -> Training:
+    def init(self, key: jax.Array) -> Training:
         """The state before the first update."""
+        parameters = self.policy.fresh(jax.random.fold_in(key, PARAMETERS))
         return Training(parameters, ADAM.init(parameters), jnp.int32(0), key)
 
     def worlds(self, key: jax.Array) -> World:

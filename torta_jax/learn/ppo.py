@@ -15,7 +15,7 @@ import optax
 from flax import struct
 from jax import lax
 
-RESET, DRAW, STEP, SHUFFLE, PARAMETERS = range(5)
+RESET, DRAW, STEP, SHUFFLE, PARAMETERS, MEASURE = range(6)
 """Streams of random numbers."""
 
 ADAM = optax.scale_by_adam(eps=1e-5)
@@ -106,16 +106,17 @@ class Penalty(NamedTuple):
     """Constraints added to the loss (Eq 5).
 
     `loss(multipliers, raw, step)` takes a minibatch and gives a scalar; `update(multipliers, measured)` makes the next
-    multipliers of `measure(steps)`, a dict of scalars over the whole rollout.
+    multipliers of `measure(multipliers, steps, states, key)`, a dict of scalars over the whole rollout and the
+    environments' states after it.
     """
 
     multipliers: Any
     loss: Callable[[Any, jax.Array, Step], jax.Array]
-    measure: Callable[[Step], dict[str, jax.Array]]
+    measure: Callable[[Any, Step, Any, jax.Array], dict[str, jax.Array]]
     update: Callable[[Any, dict[str, jax.Array]], Any]
 
 
-NO_PENALTY = Penalty((), lambda multipliers, raw, step: jnp.zeros(()), lambda steps: {}, lambda multipliers, seen: ())
+NO_PENALTY = Penalty((), lambda *minibatch: jnp.zeros(()), lambda *rollout: {}, lambda *measured: ())
 
 
 class Learner(NamedTuple):
@@ -164,7 +165,8 @@ class Learner(NamedTuple):
         rate = numbers.learning_rate * numbers.decay ** (state.episodes // 100)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (steps, gained, gained + steps.value))
         parameters, optimiser, losses = self._learn(state, flat, numbers, rate)
-        seen = self.penalty.measure(steps)
+        measuring = jax.random.fold_in(jax.random.fold_in(state.key, MEASURE), state.updates)
+        seen = self.penalty.measure(state.multipliers, steps, state.env, measuring)
         state = state.replace(
             parameters=parameters,
             optimiser=optimiser,

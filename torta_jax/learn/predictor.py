@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from torta_jax.learn import routing
 from torta_jax.learn.forecasts import ahead
-
-PAST = 5
-"""K of the paper."""
+from torta_jax.schedulers.networks import PAST, Shares
+from torta_jax.sim import fluid
 
 HORIZON = 4
 """Slots that the longest cold start takes."""
@@ -24,30 +24,16 @@ DECAY = 1e-4
 """Weight of ||θ||² in the paper's loss."""
 
 
-class Shares(nn.Module):
-    """The paper's predictor (Section V-B2): K slots of (U, Q, H), two hidden layers, a softmax over regions.
-
-    Takes [K, R, 3]; returns [R] shares of the next slot's arrivals.
-    """
-
-    @nn.compact
-    def __call__(self, past: jax.Array) -> jax.Array:
-        regions = past.shape[-2]
-        x = nn.relu(nn.Dense(512)(past.ravel()))
-        return nn.softmax(nn.Dense(regions)(nn.relu(nn.Dense(256)(x))))
-
-
 class Counts(nn.Module):
     """Counts up to the longest cold start, from each region's own past and that of all: any number of regions.
 
-    Takes [K, R, 3], newest first, arrivals last; returns [H, R] factors on the mean of the past.
+    Takes arrivals [K, R], newest first; returns [H, R] factors on their mean.
     """
 
     horizon: int = HORIZON
 
     @nn.compact
-    def __call__(self, past: jax.Array) -> jax.Array:
-        arrivals = past[..., 2]
+    def __call__(self, arrivals: jax.Array) -> jax.Array:
         level = jnp.maximum(arrivals.mean(axis=0), 1e-3)
         whole = arrivals.sum(axis=-1)
         own = jnp.log((arrivals + 1e-3) / level)
@@ -59,45 +45,66 @@ class Counts(nn.Module):
 
 
 class Episodes(NamedTuple):
-    """What predictors learn from."""
+    """What predictors learn from; the newest slot is the first."""
 
-    past: jax.Array  # [N, K, R, 3] utilisation, waiting and arrivals of the last slots, the newest first
+    arrivals: jax.Array  # [N, K, R] of the last slots
     future: jax.Array  # [N, H, R] arrivals of the next slots
+    past: Any = None  # [N, K, R, 3] (U, Q, H) of the last slots as `Actor` remembers them
 
 
-def windows(utilisation, waiting, arrivals, horizon: int = HORIZON) -> Episodes:
-    """Every stretch of K + H slots of some episodes; [B, T, R] each.
-
-    Utilisation and queues are those that a policy sees; arrivals are counts.
-    """
-    seen = jnp.stack([utilisation, waiting, arrivals], axis=-1).astype(float)
-    slots = seen.shape[1]
-    ends = jnp.arange(PAST - 1, slots - horizon)
-    rows = ends[:, None] - jnp.arange(PAST)
-    future = jax.vmap(lambda one: ahead(one, horizon))(jnp.asarray(arrivals, float))[:, ends]
-    past = seen[:, rows]
+def windows(arrivals, horizon: int = HORIZON) -> Episodes:
+    """Every stretch of K + H slots of some series of arrivals [B, T, R]."""
+    seen = jnp.asarray(arrivals, float)
+    ends = jnp.arange(PAST - 1, seen.shape[1] - horizon)
+    past = seen[:, ends[:, None] - jnp.arange(PAST)]
+    future = jax.vmap(lambda one: ahead(one, horizon))(seen)[:, ends]
     return Episodes(*(x.reshape(-1, *x.shape[2:]) for x in (past, future)))
 
 
-def outputs(network: nn.Module, parameters: Any, past: jax.Array) -> jax.Array:
-    """[N, ...] what a network gives for each of [N, K, R, 3]."""
+def record(key: jax.Array, params: routing.Params, episodes: int = 64, horizon: int = HORIZON) -> Episodes:
+    """What the paper's policy sees and what then arrives, in episodes of the fluid model under the plan alone."""
+    policy = routing.by_plan(params.policy)
+
+    def one(key):
+        _, state = routing.Routing().reset(key, params)
+
+        def step(flows, _):
+            flows, _ = fluid.run_slot(state.world, params.physics, policy, flows)
+            return flows, (flows.policy.past, flows.arrivals)
+
+        return lax.scan(step, state.flows, None, params.length)[1]
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
+    past, arrivals = jax.vmap(one)(keys)
+    begins = jnp.arange(PAST, params.length - horizon + 1)
+    parts = (
+        arrivals[:, begins[:, None] - 1 - jnp.arange(PAST)],
+        arrivals[:, begins[:, None] + jnp.arange(horizon)],
+        past[:, begins],
+    )
+    return Episodes(*(x.reshape(-1, *x.shape[2:]) for x in parts))
+
+
+def outputs(network: Counts | Shares, parameters: Any, episodes: Episodes) -> jax.Array:
+    """[N, ...] what a network gives."""
     apply: Any = network.apply
-    return jax.vmap(lambda one: apply(parameters, one))(past)
+    seen = episodes.past if isinstance(network, Shares) else episodes.arrivals
+    return jax.vmap(lambda one: apply(parameters, one))(seen)
 
 
 def shares_loss(network: Shares, parameters: Any, episodes: Episodes) -> jax.Array:
     """The paper's: mean squared error of the shares, and 1e-4·||θ||²."""
     wanted = episodes.future[:, 0]
     wanted = wanted / jnp.maximum(wanted.sum(axis=-1, keepdims=True), 1e-6)
-    given = outputs(network, parameters, episodes.past)
+    given = outputs(network, parameters, episodes)
     norm = optax.tree.norm(parameters, squared=True)
     return ((given - wanted) ** 2).sum(axis=-1).mean() + DECAY * norm
 
 
 def counts_loss(network: Counts, parameters: Any, episodes: Episodes) -> jax.Array:
     """Poisson deviance over the mean of the past: right in the mean, and errors weigh by what is normal."""
-    level = jnp.maximum(episodes.past[..., 2].mean(axis=1), 1e-3)[:, None]
-    factor = outputs(network, parameters, episodes.past)
+    level = jnp.maximum(episodes.arrivals.mean(axis=1), 1e-3)[:, None]
+    factor = outputs(network, parameters, episodes)
     return (factor - episodes.future / level * jnp.log(factor)).mean()
 
 
@@ -107,12 +114,13 @@ def fit(loss, network, episodes: Episodes, key: jax.Array, *, steps: int = 2000,
     Args:
         loss: `shares_loss` or `counts_loss`.
     """
-    parameters = network.init(jax.random.fold_in(key, 0), episodes.past[0])
+    seen = episodes.past if isinstance(network, Shares) else episodes.arrivals
+    parameters = network.init(jax.random.fold_in(key, 0), seen[0])
     optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def step(carry, t):
         parameters, state = carry
-        rows = jax.random.randint(jax.random.fold_in(key, 1 + t), (batch,), 0, episodes.past.shape[0])
+        rows = jax.random.randint(jax.random.fold_in(key, 1 + t), (batch,), 0, episodes.future.shape[0])
         some = jax.tree.map(lambda x: x[rows], episodes)
         value, slope = jax.value_and_grad(lambda p: loss(network, p, some))(parameters)
         change, state = optimiser.update(slope, state)
@@ -122,10 +130,9 @@ def fit(loss, network, episodes: Episodes, key: jax.Array, *, steps: int = 2000,
     return parameters, losses
 
 
-def forecast(network: Counts | Shares, parameters: Any, past: jax.Array) -> jax.Array:
-    """[N, H, R] counts from [N, K, R, 3]; shares become counts by the total of the newest slot, H is then 1."""
-    given = outputs(network, parameters, past)
-    arrivals = past[..., 2]
+def forecast(network: Counts | Shares, parameters: Any, episodes: Episodes) -> jax.Array:
+    """[N, H, R] counts; shares become counts by the total of the newest slot, H is then 1."""
+    given = outputs(network, parameters, episodes)
     if isinstance(network, Shares):
-        return given[:, None] * arrivals[:, 0].sum(axis=-1)[:, None, None]
-    return given * arrivals.mean(axis=1)[:, None]
+        return given[:, None] * episodes.arrivals[:, 0].sum(axis=-1)[:, None, None]
+    return given * episodes.arrivals.mean(axis=1)[:, None]

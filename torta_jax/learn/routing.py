@@ -5,14 +5,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import lax
 
 from torta_jax.schedulers import actor
 from torta_jax.schedulers.actor import Actor
+from torta_jax.schedulers.networks import ActorCritic
 from torta_jax.sim import fluid
 from torta_jax.sim.env import Objective
 from torta_jax.sim.slot import World, make_world, price_now
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
+
+WARM_UP = 8
+"""Slots by the plan alone before an episode begins: the first ones are unlike any other."""
 
 
 class Reward(struct.PyTreeNode):
@@ -31,7 +36,7 @@ class Params(struct.PyTreeNode):
     policy: Actor  # its parameters are not used
     physics: Physics = Physics()
     reward: Reward = Reward()
-    length: int = struct.field(pytree_node=False, default=60)  # steps of an episode, less than the scenario's slots
+    length: int = struct.field(pytree_node=False, default=60)  # steps of an episode; + WARM_UP: in the scenario
 
 
 class State(struct.PyTreeNode):
@@ -46,14 +51,16 @@ class Routing(NamedTuple):
     """An environment after the contract of gymnax 1.0; episodes end by truncation."""
 
     def reset(self, key: jax.Array, params: Params) -> tuple[jax.Array, State]:
-        """An episode that begins in a random slot of the day, with every server on."""
+        """An episode that begins in a random slot of the day, after `WARM_UP` slots by the plan."""
         slots = params.scenario.alive.shape[0]
         world = make_world(params.cluster, params.workload, params.scenario, key, slots, params.physics.slot_s)
-        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, slots - params.length)
-        flows = fluid.reset(world, params.physics, params.policy).replace(slot=first)
-        # One slot by the plan alone, so that something has been observed.
-        flows, _ = fluid.run_slot(world, params.physics, by_plan(params.policy), flows)
-        state = State(world, flows, first + 1 + params.length)
+        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, slots - params.length - WARM_UP + 1)
+        policy = by_plan(params.policy)
+        flows = fluid.reset(world, params.physics, policy).replace(slot=first)
+        flows, _ = lax.scan(
+            lambda flows, _: (fluid.run_slot(world, params.physics, policy, flows)[0], None), flows, None, WARM_UP
+        )
+        state = State(world, flows, first + WARM_UP + params.length)
         return self.observation(state, params), state
 
     def step(self, key: jax.Array, state: State, action: jax.Array, params: Params):
@@ -64,10 +71,9 @@ class Routing(NamedTuple):
         plan, matrix, last = flows.policy.plan, flows.matrix, state.flows.matrix
         deviation, change = ((matrix - plan) ** 2).sum(), ((matrix - last) ** 2).sum()
         plan_change = ((plan - state.flows.policy.plan) ** 2).sum()
-        most = jnp.maximum(
-            (flows.on * params.cluster.lane_mask.sum(axis=-2)).sum() * 45.0 / flows.service_s.mean(), 1.0
-        )
-        queue = flows.queue.sum() / most
+        lanes = (flows.on * params.cluster.lane_mask.sum(axis=-2)).sum()
+        most = lanes * params.physics.slot_s / flows.service_s.mean()  # Q_max: what the servers that are on can do
+        queue = flows.queue.sum() / jnp.maximum(most, 1.0)
         reward = -deviation - params.reward.switching * change - params.reward.queue * queue
         state = State(state.world, flows, state.end)
         observation = self.observation(state, params)
@@ -89,12 +95,18 @@ class Routing(NamedTuple):
         slot = jnp.minimum(flows.slot, params.scenario.alive.shape[0] - 1)
         price = price_now(world, slot, params.physics.slot_s)
         seen = fluid.observe(flows, world.cluster, params.physics, params.scenario.alive[slot], price)
-        return actor.features(params.policy, params.policy.remember(flows.policy, seen), seen)
+        return actor.features(params.policy.remember(flows.policy, seen), seen)
 
 
 def by_plan(policy: Actor) -> Actor:
-    """The policy without a network: its matrix is the plan."""
+    """The policy without a network: its matrix is the plan, as that of any reactive method."""
     return policy.replace(head=Plan(), latent=jnp.zeros(()))
+
+
+def network(params: Params) -> ActorCritic:
+    """The paper's networks for the policy's head and cluster."""
+    regions = params.cluster.num_regions
+    return ActorCritic(regions, params.policy.head.num_raw(regions))
 
 
 class Plan(NamedTuple):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax import lax
 
 from torta_jax.learn import checkpoint
+from torta_jax.learn.recipes import Recipe
 
 SAVE_EVERY_S = 30.0
 """Between two checkpoints."""
@@ -68,6 +70,19 @@ def train(
     finally:
         keep(trained)
     return trained
+
+
+def make_train(recipe: Recipe, updates: int) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
+    """A whole training as one function, `train(key, numbers=recipe.numbers) -> state, log` with logs [updates].
+
+    Pure: jit it, vmap it over keys (seeds) or over numbers (hyperparameters, traced; those of `recipes`' learners).
+    """
+
+    def train(key: jax.Array, numbers: Any = recipe.numbers) -> tuple[Any, dict[str, jax.Array]]:
+        begin = recipe.learner.init(key)
+        return lax.scan(lambda state, _: recipe.learner.update(state, numbers), begin, None, updates)
+
+    return train
 
 
 def keep_in(directory: Path, facts: dict[str, Any], write: Callable[[Trained], None]) -> Callable[[Trained], None]:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from torta_jax.errors import unknown
 from torta_jax.schedulers.base import Scheduler
-from torta_jax.schedulers.learned import Learned, torta_learned
+from torta_jax.schedulers.learned import Learned
 from torta_jax.schedulers.reactive_ot import reactive_hysteresis, reactive_ot
 from torta_jax.schedulers.round_robin import round_robin
 from torta_jax.schedulers.rules import Rules
 from torta_jax.schedulers.sdib import sdib
 from torta_jax.schedulers.skylb import skylb, skylb_engineered
 from torta_jax.schedulers.torta import torta, torta_paper
+from torta_jax.schedulers.trained import SHIPPED, load
 from torta_jax.sim.observe import Observation
 
 BY_NAME: dict[str, Callable[[], Rules]] = {
@@ -26,7 +27,7 @@ BY_NAME: dict[str, Callable[[], Rules]] = {
 NAMES = tuple(BY_NAME)
 """Policies that are numbers alone: one compiled program serves them all."""
 
-LEARNED: dict[str, Callable[[], Rules]] = {"torta-learned": torta_learned}
+LEARNED = SHIPPED
 """Policies with a network, whose weights come with the package; each compiles once more."""
 
 
@@ -51,6 +52,7 @@ __all__ = [
     "Rules",
     "Scheduler",
     "get",
+    "load",
     "reactive_hysteresis",
     "reactive_ot",
     "round_robin",

@@ -137,14 +137,15 @@ class Gaussian:
     """What the three heads with a normal latent share: a mean and a log standard deviation per number.
 
     The network gives means in units of `initial_std`, so that a step of its optimiser is as far in one head as in
-    another.
+    another. No standard deviation falls below half the initial one: the narrower a policy, the farther the same step
+    moves it, and PPO's clip would end every update with the first.
     """
 
     initial_std: float = 0.02
 
     def _split(self, raw):
         mean, log_std = jnp.split(raw, 2, axis=-1)
-        return self.initial_std * mean, jnp.clip(math.log(self.initial_std) + log_std, -10.0, 2.0)
+        return self.initial_std * mean, math.log(self.initial_std) + jnp.clip(log_std, -math.log(2), 2.0)
 
     def draw(self, key, raw):
         mean, log_std = self._split(raw)
@@ -195,7 +196,8 @@ class Gate(Gaussian):
     optimum, g = 1 / (1 + λ1).
     """
 
-    smoothing: float = 1.0  # λ1 of Eq 3
+    initial_std: float = 0.1  # a gate has to move by more than a share has
+    smoothing: float = 0.2  # λ1 of Eq 3, as `learn.routing.Reward` has it
 
     def num_raw(self, regions: int) -> int:
         del regions

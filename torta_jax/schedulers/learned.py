@@ -4,18 +4,14 @@ One small network sees every region alike, so that one set of weights serves any
 weights of zero it is the policy it was built on.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from torta_jax.errors import require
 from torta_jax.schedulers.networks import Shared
-from torta_jax.schedulers.policy_file import unpack
 from torta_jax.schedulers.rules import Outlook, Rules
-from torta_jax.schedulers.torta import torta
 from torta_jax.sim.observe import Observation
 from torta_jax.solvers import sinkhorn
 from torta_jax.types import Cluster
@@ -24,9 +20,6 @@ CORRECTIONS = ("bound", "potential", "smoothing", "latency", "demand", "safety")
 """What the network says of a region: how full `capacitated` may fill it; what is added to its price; how slowly its row
 changes; how dear distance is to its users; how much more demand to be ready for, and how many more standard
 deviations."""
-
-SHIPPED = Path(__file__).with_name("torta.npz")
-"""The `policy.npz` of `torta train` without options."""
 
 LARGEST = 2.0
 """Corrections are within ± this."""
@@ -46,6 +39,10 @@ class Learned(Rules):
     parameters: Any = None  # of `NETWORK`
     blind: bool = struct.field(pytree_node=False, default=False)  # the same corrections everywhere and always
 
+    def fresh(self, key: jax.Array) -> Any:
+        """Parameters to start learning from: those of hardly any correction."""
+        return NETWORK.init(key, jnp.zeros((1, FEATURES)))
+
     def init(self, cluster: Cluster) -> Steered:
         """Nothing expected yet."""
         return Steered(**vars(super().init(cluster)), corrections=jnp.zeros((cluster.num_regions, len(CORRECTIONS))))
@@ -53,8 +50,7 @@ class Learned(Rules):
     def route(self, state: Steered, observation: Observation) -> tuple[Steered, jax.Array]:
         """Take in what was observed, correct the numbers, make the routing matrix [R, R]."""
         outlook = self.look_ahead(state, observation)
-        corrections, _ = NETWORK.apply(self.parameters, self.see(outlook, observation))
-        corrections = LARGEST * jnp.tanh(corrections / LARGEST)
+        corrections = LARGEST * jnp.tanh(self.correct(outlook, observation) / LARGEST)
         bound, potential, smoothing, latency = corrections.T[:4]
         transport = self.transport.replace(latency_weight=self.transport.latency_weight * jnp.exp(latency)[:, None])
         cost = self.replace(transport=transport).cost(observation) + potential
@@ -66,6 +62,10 @@ class Learned(Rules):
         keep = jnp.where(observation.slot > 0, self.transport.smoothing * jnp.exp(smoothing), 0.0)[:, None]
         matrix = (plan.routing + keep * observation.matrix) / (1 + keep)
         return Steered(**vars(outlook), corrections=corrections), matrix
+
+    def correct(self, outlook: Outlook, observation: Observation) -> jax.Array:
+        """[R, len(CORRECTIONS)] what the network says, before it is limited."""
+        return NETWORK.apply(self.parameters, self.see(outlook, observation))[0]
 
     def see(self, outlook: Outlook, observation: Observation) -> jax.Array:
         """[R, FEATURES] what the network is told."""
@@ -80,25 +80,6 @@ class Learned(Rules):
 
 
 NETWORK = Shared(len(CORRECTIONS))
-
-
-def torta_learned() -> Learned:
-    """`torta` with the network of the package; its file says how it was trained (`policy_file.unpack`)."""
-    return load(SHIPPED)
-
-
-def load(path: str | Path) -> Learned:
-    """`torta` with the network of a policy file (`torta train`).
-
-    Raises:
-        InputError: the file cannot be read, is damaged, or holds another network.
-    """
-    parameters, facts = unpack(path)
-    shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), parameters)
-    wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, FEATURES)))
-    right = shapes == jax.tree.map(lambda x: (x.shape, x.dtype.name), wanted)
-    require(right, f"{path}: not a network of this version's torta (its arrays have other names or shapes)")
-    return Learned(**vars(torta()), parameters=jax.tree.map(jnp.asarray, parameters), blind=facts.get("blind", False))
 
 
 def features(expected: jax.Array, outlook: Outlook, seen: Observation) -> jax.Array:

@@ -10,6 +10,10 @@ HIDDEN = (256, 512, 256)
 """Hidden layers of the paper's policy and value networks (Section V-B2)."""
 
 
+PAST = 5
+"""K of the paper: slots of utilisation, queue and arrivals that are remembered."""
+
+
 class Perceptron(nn.Module):
     """Dense layers with ReLU; the last is linear, and `last_scale` times as large as usual at the start."""
 
@@ -60,3 +64,16 @@ class Shared(nn.Module):
         raw = Perceptron(self.hidden[1:], self.outputs, self.last_scale, name="region")(x)
         value = Perceptron(self.hidden[1:], 1, name="value")(context[..., 0, :])
         return raw, value[..., 0]
+
+
+class Shares(nn.Module):
+    """The paper's predictor (Section V-B2): K slots of (U, Q, H), two hidden layers, a softmax over regions.
+
+    Takes [K, R, 3]; returns [R] shares of the next slot's arrivals.
+    """
+
+    @nn.compact
+    def __call__(self, past: jax.Array) -> jax.Array:
+        regions = past.shape[-2]
+        x = nn.relu(nn.Dense(512)(past.ravel()))
+        return nn.softmax(nn.Dense(regions)(nn.relu(nn.Dense(256)(x))))

@@ -62,17 +62,19 @@ def reset(world: World, physics: Physics, scheduler) -> tuple[State, Totals]:
     Raises:
         InputError: this is no policy.
     """
-    check_policy(scheduler, "scheduler")
+    check_policy(scheduler, "scheduler", world.cluster.num_regions)
     models, width = world.workload.model_gb.shape[-1], world.workload.embedding_dim
     state = initial_state(world.cluster, physics, scheduler, models, width)
     return state, account.no_totals(world.cluster.num_regions)
 
 
-def check_policy(scheduler, where: str) -> None:
-    """Raise `InputError` unless this is a policy."""
+def check_policy(scheduler, where: str, regions: int) -> None:
+    """Raise `InputError` unless this is a policy, and one for so many regions."""
     what = type(scheduler).__name__
     right = hasattr(scheduler, "route") and not isinstance(scheduler, type)
     require(right, f"{where}: a policy is needed, as of schedulers.get('torta'), not {what}")
+    made_for = getattr(scheduler, "num_regions", None)  # of a network for one topology
+    require(made_for in (None, regions), f"{where}: made for {made_for} regions, the world has {regions}")
 
 
 def run_slot(world: World, physics: Physics, scheduler, state: State, totals: Totals, matrix=None, axis_name=None):

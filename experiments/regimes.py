@@ -1,0 +1,164 @@
+"""Where learning pays: demand noise against the price of switching.
+
+    python -m experiments.regimes [--out results/regimes.png]
+
+In every cell a network and, by the same method with the same budget, numbers that are the same everywhere and always
+(its smoothing among them) are trained for that cell's worlds and objective. Both are judged on clusters that neither
+has seen, in the fluid model and in the task model, beside the same policy without smoothing: the capacitated plan of
+each slot. Negative is better.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from jax import lax
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from experiments import generalise
+from torta_jax import schedulers
+from torta_jax.evaluate.compare import bootstrap_mean
+from torta_jax.learn import pathwise
+from torta_jax.learn.worlds import CALM, Range
+from torta_jax.plots.style import render, styled
+from torta_jax.schedulers import Learned
+from torta_jax.sim.env import Objective
+from torta_jax.types import numbers
+
+LEARNED, FIXED, PLAN = "network", "fixed numbers", "plan of each slot"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    noise: tuple[float, ...] = (0.1, 0.3, 0.6)  # standard deviation of the log rate
+    switching: tuple[float, ...] = (0.05, 5.0, 50.0)  # seconds per task and unit of ||A_t - A_{t-1}||_F^2
+    updates: int = 150
+    worlds: int = 16  # per update
+    clusters: int = 32  # to judge on
+    slots: int = 120
+    out: Path | None = None  # the picture
+
+
+def kind_of(noise: float) -> Range:
+    """Calm worlds with so much noise."""
+    return CALM.replace(noise_sigma=(noise, noise))
+
+
+@partial(jax.jit, static_argnames=("blind", "updates", "worlds"))
+def train(kind: Range, objective: Objective, *, blind: bool, updates: int, worlds: int) -> Any:
+    """Parameters that were trained for worlds of a kind and an objective; one program for all cells."""
+    policy = numbers(Learned(**vars(schedulers.get("torta")), blind=blind))
+    learner = pathwise.Learner(policy, pathwise.Sizes(num_worlds=worlds), (kind,), objective)
+    settings = numbers(pathwise.Numbers(updates=float(updates)))
+    begin = learner.init(jax.random.key(0))
+    return lax.scan(lambda state, _: learner.update(state, settings), begin, None, updates)[0].parameters
+
+
+def policies(kind: Range, objective: Objective, options: Options) -> dict[str, Any]:
+    """The three that are compared."""
+    size = {"updates": options.updates, "worlds": options.worlds}
+    torta = schedulers.get("torta")
+    found: dict[str, Any] = {PLAN: torta.replace(transport=torta.transport.replace(smoothing=0.0))}
+    for name, blind in ((FIXED, True), (LEARNED, False)):
+        learned = train(kind, numbers(objective), blind=blind, **size)
+        found[name] = Learned(**vars(torta), parameters=learned, blind=blind)
+    return found
+
+
+def cell(noise: float, switching: float, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Objective [clusters] of each policy in the task and in the fluid model."""
+    kind, objective = kind_of(noise), Objective(switching_weight=switching)
+    judged = generalise.Options((), clusters=options.clusters, slots=options.slots)
+    worlds = generalise.held_out(judged, pathwise.floats(kind), 12)
+    found = {}
+    for name, policy in policies(pathwise.floats(kind), objective, options).items():
+        both = (
+            generalise.in_tasks(worlds, numbers(policy), judged),
+            generalise.in_fluid(worlds, numbers(policy), judged),
+        )
+        tasks, flows = (
+            one["objective"] + (switching - Objective().switching_weight) * one["switching"] for one in both
+        )
+        found[name] = tasks, flows
+    return found
+
+
+def gain(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """[clusters] by how much one costs more than the other, in per cent of the other's mean."""
+    return 100 * (new - old) / old.mean()
+
+
+def tabulate(found: dict[tuple[float, float], Any]) -> Table:
+    """One row per cell; differences with 95 % intervals over clusters."""
+    shown = Table(title="where learning pays: objective, % (95 % over clusters)")
+    for column in (
+        "noise",
+        "switching",
+        "plan s",
+        "fixed / plan",
+        "network / fixed",
+        "network / plan",
+        "in flows: network / fixed",
+    ):
+        shown.add_column(column, justify="right")
+    for (noise, switching), by_name in found.items():
+        pairs = ((FIXED, PLAN), (LEARNED, FIXED), (LEARNED, PLAN))
+        cells = []
+        for new, old in pairs:
+            each = gain(by_name[new][0], by_name[old][0])
+            low, high = bootstrap_mean(each)
+            cells.append(f"{each.mean():+.1f} [{low:+.1f}, {high:+.1f}]")
+        flows = gain(by_name[LEARNED][1], by_name[FIXED][1]).mean()
+        shown.add_row(f"{noise:g}", f"{switching:g}", f"{by_name[PLAN][0].mean():.1f}", *cells, f"{flows:+.1f}")
+    return shown
+
+
+@styled
+def draw(found: dict[tuple[float, float], Any], options: Options) -> Figure:
+    """A map of what fixed numbers gain over the plan, and of what a network gains over those."""
+    figure = Figure(figsize=(8.4, 3.4))
+    for index, (new, old) in enumerate(((FIXED, PLAN), (LEARNED, FIXED))):
+        values = np.array(
+            [[gain(found[n, s][new][0], found[n, s][old][0]).mean() for s in options.switching] for n in options.noise]
+        )
+        axes = figure.add_subplot(1, 2, index + 1)
+        most = max(1.0, float(np.abs(values).max()))
+        axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            axes.text(column, row, f"{value:+.1f} %", ha="center", va="center")
+        axes.set_xticks(range(len(options.switching)), [f"{s:g}" for s in options.switching])
+        axes.set_yticks(range(len(options.noise)), [f"{n:g}" for n in options.noise])
+        axes.grid(visible=False)
+        axes.set_xlabel("price of switching (s per unit)")
+        axes.set_ylabel("demand noise (σ of the log rate)")
+        axes.set_title(f"{new} against the {old}")
+    return figure
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    found = {}
+    for noise in options.noise:
+        for switching in options.switching:
+            begun = time.perf_counter()
+            found[noise, switching] = cell(noise, switching, options)
+            console.print(f"noise {noise:g}, switching {switching:g}: {time.perf_counter() - begun:.0f} s")
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_bytes(render(draw(found, options), "png"))
+        console.print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

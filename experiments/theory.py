@@ -1,0 +1,177 @@
+"""The paper's theory (Appendix A) held against the simulator: K0 of every method, and the condition and bound of Th. 3.
+
+    python -m experiments.theory
+
+Task model, the paper's four topologies, the hours and load of every other experiment. All of TORTA's rows have one
+micro layer, that of `torta-paper`: they differ in the routing matrix alone. L_R and L_P are the largest finite
+differences found in the fluid model. docs/theory.md says what follows.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import lax
+from rich.console import Console
+from rich.table import Table
+
+from torta_jax import cluster as clusters
+from torta_jax import schedulers, workload
+from torta_jax.evaluate.rollout import world_keys
+from torta_jax.learn import constraints, routing
+from torta_jax.schedulers import trained
+from torta_jax.schedulers.actor import Actor
+from torta_jax.schedulers.heads import Gate
+from torta_jax.sim.env import Objective
+from torta_jax.sim.simulate import start
+from torta_jax.sim.slot import make_world, run_slot
+from torta_jax.sim.state import Physics
+from torta_jax.types import Cluster, numbers
+
+SKIPPED = 20
+"""Slots at the start: every server is on, and the first plans are made of guesses."""
+
+MEMORYLESS = ("round-robin", "skylb", "sdib", "reactive-ot")
+PLAN, CLOSED, TRAINED = "plan of each slot", "closed form", "trained"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    topologies: tuple[str, ...] = trained.TOPOLOGIES
+    seeds: int = 4
+    slots: int = 480
+    probes: int = 64  # states in which L_R and L_P are measured
+
+
+class Course(NamedTuple):
+    """What a policy did, [seeds, T, ...]."""
+
+    matrix: Any  # [.., R, R] asked for
+    shares: Any  # [.., R, R] realised
+    plan: Any  # [.., R, R] of optimal transport, where the policy makes one
+    cost: Any  # [..] seconds per task: response and power of Eq 1
+
+
+def policies(topology: str, cluster: Cluster) -> dict[str, Any]:
+    """Methods without memory, the plan under TORTA's micro layer, the closed form and the trained policy."""
+    found: dict[str, Any] = {name: schedulers.get(name) for name in MEMORYLESS}
+    learned = schedulers.get(f"torta-paper-{topology}")
+    assert isinstance(learned, Actor)
+    found[PLAN] = routing.by_plan(learned)
+    gate = Gate(smoothing=routing.Reward().switching)  # Eq 3's optimum of one step
+    found[CLOSED] = learned.replace(head=gate, latent=jnp.zeros((cluster.num_regions, 2)))
+    return found | {TRAINED: learned}
+
+
+def play(cluster: Cluster, policy: Any, options: Options) -> Course:
+    """A policy in the worlds of all seeds."""
+    scenario = workload.calm(options.slots, cluster.num_regions)
+    arrivals = workload.Synthetic.create()
+    physics = Physics().sized(cluster, arrivals.max_tasks)
+    charged = Objective(warmup_weight=0.0, switching_weight=0.0)
+
+    @jax.jit
+    def run(keys, policy):
+        def one(key):
+            world = make_world(cluster, arrivals, scenario, key, options.slots, physics.slot_s)
+
+            def step(run, _):
+                state, totals, metrics, _ = run_slot(world, physics, policy, *run, axis_name="clusters")
+                plan = getattr(state.policy, "plan", state.matrix)
+                return (state, totals), Course(state.matrix, state.observed.shares, plan, charged.cost(metrics))
+
+            begun = start(world, physics, policy)
+            return lax.scan(step, (begun.state, begun.totals), None, options.slots)[1]
+
+        return jax.vmap(one, axis_name="clusters")(keys)
+
+    course = run(world_keys(range(options.seeds)), numbers(policy))
+    return Course(*(np.asarray(x)[:, SKIPPED:] for x in course))
+
+
+def switching(matrix: np.ndarray) -> float:
+    """E||A_t - A_{t-1}||_F² of [seeds, T, R, R]."""
+    return float((np.diff(matrix, axis=1) ** 2).sum(axis=(2, 3)).mean())
+
+
+def twice_variance(matrix: np.ndarray) -> float:
+    """2·Var(A), which Th. 2 says is the same for a method without memory."""
+    return float(2 * matrix.var(axis=1).sum(axis=(1, 2)).mean())
+
+
+def norm(matrix: np.ndarray) -> np.ndarray:
+    return np.sqrt((matrix**2).sum(axis=(-2, -1)))
+
+
+def slopes(cluster: Cluster, learned: Actor, options: Options) -> constraints.Slopes:
+    """L_R and L_P in states along the day."""
+    day = workload.calm(1920, cluster.num_regions)
+    params = numbers(routing.Params(cluster, workload.Synthetic.create(), day, learned))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(options.probes))
+    _, states = jax.jit(jax.vmap(routing.Routing().reset, in_axes=(0, None)))(keys, params)
+    return jax.jit(constraints.lipschitz)(jax.random.key(8), states, params)
+
+
+def methods(topology: str, courses: Mapping[str, Course]) -> Table:
+    """K0 of every method, and what Th. 1 and Th. 2 say of it."""
+    shown = Table(title=f"{topology}: switching of every method, per slot")
+    for column in ("method", "asked", "2·Var", "realised", "2·Var ", "R + β·PC, s per task", "with α·switching"):
+        shown.add_column(column, justify="left" if column == "method" else "right")
+    alpha = Objective().switching_weight
+    for name, course in courses.items():
+        cells = [f(part) for part in (course.matrix, course.shares) for f in (switching, twice_variance)]
+        cost = float(course.cost.mean())
+        asked = cells[0] if name not in ("skylb", "sdib") else cells[2]  # these decide task by task, not by a matrix
+        shown.add_row(name, *(f"{cell:.4f}" for cell in cells), f"{cost:.3f}", f"{cost + alpha * asked:.3f}")
+    return shown
+
+
+def theorem_3(topology: str, courses: Mapping[str, Course], found: constraints.Slopes) -> Table:
+    """Condition and bound for the closed form and the trained policy, against the plan of each slot."""
+    shown = Table(title=f"{topology}: Theorem 3, L_R = {found.response_s:.2f} s, L_P = {1e6 * found.power_usd:.1f} µ$")
+    measures = ("K0", "s", "ε", "largest", "(1-1/s)/ε", "L/(α·K0)", "holds", "holds from α", "measured", "bound")
+    for column in ("policy", *measures):
+        shown.add_column(column, justify="left" if column == "policy" else "right")
+    objective, base = Objective(), courses[PLAN]
+    slope = float(found.response_s + objective.power_s_per_usd * found.power_usd)
+    k0, alpha = switching(base.matrix), objective.switching_weight
+    for name in (CLOSED, TRAINED):
+        course = courses[name]
+        moved, apart = switching(course.matrix), norm(course.matrix - course.plan)
+        s, epsilon = k0 / moved, float(apart.mean())
+        left, right = (1 - 1 / s) / epsilon, slope / (alpha * k0)
+        least = f"{slope / (k0 * left):.2f}" if left > 0 else "none"
+        measured = float(course.cost.mean() - base.cost.mean()) + alpha * (moved - k0)
+        bound = slope * epsilon - alpha * k0 * (1 - 1 / s)
+        shown.add_row(
+            *(name, f"{k0:.4f}", f"{s:.2f}", f"{epsilon:.3f}", f"{apart.max():.3f}", f"{left:.1f}", f"{right:.0f}"),
+            *("yes" if left > right else "no", least, f"{measured:+.3f}", f"{bound:+.3f}"),
+        )
+    return shown
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    for topology in options.topologies:
+        cluster, courses = clusters.build(clusters.load(topology)), {}
+        every = policies(topology, cluster)
+        for name, policy in every.items():
+            begun = time.perf_counter()
+            courses[name] = play(cluster, policy, options)
+            console.print(f"{topology}: {name}, {time.perf_counter() - begun:.0f} s")
+        found = slopes(cluster, every[TRAINED], options)
+        out.print(methods(topology, courses))
+        out.print(theorem_3(topology, courses, found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The bound by foresight: a script replays a policy, and optimising it only makes it cheaper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from torta_jax import schedulers
+from torta_jax.learn import clairvoyant, pathwise
+from torta_jax.learn.worlds import HARD, random_world
+from torta_jax.sim.env import Objective
+from torta_jax.sim.state import Physics
+from torta_jax.types import numbers
+
+SIZES = pathwise.Sizes(num_slots=24, skipped=4)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A world, the policy's cost in it, the best script and the costs of all that were tried."""
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SIZES.num_slots)
+    policy = numbers(schedulers.get("torta-learned"))
+
+    @jax.jit
+    def run():
+        own = pathwise.cost(world, Physics(), policy, Objective(), SIZES)
+        best, costs = clairvoyant.optimise(world, policy, SIZES, steps=15)
+        again = pathwise.cost(world, Physics(), best, Objective(), SIZES)
+        return own, best.script, costs, again, clairvoyant.script_of(world, Physics(), policy, SIZES.num_slots).script
+
+    return run()
+
+
+def test_the_first_script_costs_what_the_policy_does(found):
+    own, _, costs, _, _ = found
+    assert costs[0] == pytest.approx(float(own), rel=1e-4)
+
+
+def test_foresight_is_cheaper_and_the_best_script_is_the_one_returned(found):
+    own, _, costs, again, _ = found
+    assert costs.min() < 0.999 * own
+    assert again == pytest.approx(float(costs.min()), rel=1e-4)
+
+
+def test_the_last_slots_stay_as_they_were(found):
+    """So that nothing is saved by running the fleet down before the end."""
+    _, script, _, _, first = found
+    changed = np.abs(np.asarray(script - first)).max(axis=(1, 2))
+    assert (changed[: -clairvoyant.LAST] > 0).any()
+    np.testing.assert_array_equal(changed[-clairvoyant.LAST :], 0)
+    assert jnp.isfinite(script).all()

@@ -1,0 +1,67 @@
+"""Policies with a network: from the files of `torta train`, of which some come with the package."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from torta_jax.errors import require, unknown
+from torta_jax.schedulers import heads, networks
+from torta_jax.schedulers.actor import Actor, num_features, policy_network
+from torta_jax.schedulers.learned import FEATURES, NETWORK, Learned
+from torta_jax.schedulers.policy_file import unpack
+from torta_jax.schedulers.rules import Rules
+from torta_jax.schedulers.torta import torta, torta_paper
+
+WEIGHTS = Path(__file__).with_name("weights")
+
+TOPOLOGIES = ("abilene", "polska", "gabriel", "cost2")
+"""Those of the paper, each with weights of its own: the paper's networks are made for one number of regions."""
+
+
+def load(path: str | Path) -> Rules:
+    """The policy of a file that `torta train` wrote.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or holds another network than this version's.
+    """
+    parameters, facts = unpack(path)
+    kind = facts.get("policy")
+    if kind not in MAKERS:
+        raise unknown(f"policy in {path}", str(kind), MAKERS)
+    make, wanted = MAKERS[kind](facts)
+    shapes = jax.tree.map(lambda x: x.shape, parameters)
+    right = shapes == jax.tree.map(lambda x: x.shape, wanted)
+    require(right, f"{path}: not a network of this version's {kind} (its arrays have other names or shapes)")
+    return make(jax.tree.map(lambda x: jnp.asarray(x, float), parameters))
+
+
+def _torta(facts: dict[str, Any]):
+    wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, FEATURES)))
+    return lambda found: Learned(**vars(torta()), parameters=found, blind=facts.get("blind", False)), wanted
+
+
+def _torta_paper(facts: dict[str, Any]):
+    head, regions = heads.get(facts["head"]), facts["regions"]
+    key, past = jax.random.key(0), jnp.zeros((networks.PAST, regions, 3))
+    wanted = {
+        "network": jax.eval_shape(policy_network(head, regions).init, key, jnp.zeros(num_features(regions))),
+        "predictor": jax.eval_shape(networks.Shares().init, key, past),
+    }
+
+    def make(found: dict[str, Any]) -> Actor:
+        parts = {"parameters": found["network"], "predictor": found["predictor"]}
+        return Actor(**vars(torta_paper()), **parts, head=head, num_regions=regions)
+
+    return make, wanted
+
+
+MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {"torta": _torta, "torta-paper": _torta_paper}
+"""Of a file's facts: what makes a policy of its parameters, and the shapes those must have."""
+
+SHIPPED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
+SHIPPED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
+"""Each file says how it was trained (`policy_file.unpack`): `torta train` with these options, and its seed."""
