@@ -61,9 +61,9 @@ class Options:
     slots: int = 160
 
 
-def held_out(options: Options, kind: Range, regions: int) -> World:
+def held_out(options: Options, kind: Range, regions: int, root: int = HELD_OUT) -> World:
     """[clusters] worlds, with room for their busiest slot."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(HELD_OUT), i))(jnp.arange(options.clusters))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(root), i))(jnp.arange(options.clusters))
     make = lambda key: random_world(key, kind, regions, options.servers, options.slots)  # noqa: E731
     worlds = jax.jit(jax.vmap(make))(keys)
     room = padding_for(float(worlds.prepared.cumulative_rate[..., -1].max()), 1e-6)

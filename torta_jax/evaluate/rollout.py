@@ -100,6 +100,8 @@ def evaluate(
     require(len(seeds) > 0, "seeds: at least 1 is needed")
     require(num_slots > 0, "slots: at least 1 is needed")
     require(scenario.alive.shape[0] >= num_slots, f"scenario: {scenario.alive.shape[0]} slots, {num_slots} needed")
+    for name, policy in policies.items():
+        check_policy(policy, f"policy {name}", cluster.num_regions)
     scenario = jax.tree.map(lambda rows: rows[:num_slots], scenario)
     sized = physics or roomy(cluster, workload, scenario)
     slot_s = getattr(workload, "slot_s", sized.slot_s)  # a trace has slots of its own
@@ -114,8 +116,6 @@ def evaluate(
             if progress:
                 progress(name, done[name] // len(worlds), num_slots)
 
-    for name, policy in policies.items():
-        check_policy(policy, f"policy {name}", cluster.num_regions)
     made = [(name, numbers(policy)) for name, policy in policies.items()]
     jobs = [(world, sized, policy, num_slots, partial(tell, name)) for name, policy in made for world in worlds]
     parts: list[Any] = [None] * len(jobs)

@@ -15,6 +15,7 @@ from torta_jax.schedulers.learned import FEATURES, NETWORK, Learned
 from torta_jax.schedulers.policy_file import unpack
 from torta_jax.schedulers.rules import Rules
 from torta_jax.schedulers.torta import torta, torta_paper
+from torta_jax.schedulers.tuned import with_numbers
 
 WEIGHTS = Path(__file__).with_name("weights")
 
@@ -32,6 +33,8 @@ def load(path: str | Path) -> Rules:
     kind = facts.get("policy")
     if kind not in MAKERS:
         raise unknown(f"policy in {path}", str(kind), MAKERS)
+    missing = [name for name in NEEDED[kind] if name not in facts]
+    require(not missing, f"{path}: a policy file that says nothing of its {', '.join(missing)}")
     make, wanted = MAKERS[kind](facts)
     shapes = jax.tree.map(lambda x: x.shape, parameters)
     right = shapes == jax.tree.map(lambda x: x.shape, wanted)
@@ -41,11 +44,14 @@ def load(path: str | Path) -> Rules:
 
 def _torta(facts: dict[str, Any]):
     wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, FEATURES)))
-    return lambda found: Learned(**vars(torta()), parameters=found, blind=facts.get("blind", False)), wanted
+    base = with_numbers(torta(), facts.get("numbers", {}))
+    return lambda found: Learned(**vars(base), parameters=found, blind=facts.get("blind", False)), wanted
 
 
 def _torta_paper(facts: dict[str, Any]):
     head, regions = heads.get(facts["head"]), facts["regions"]
+    good = isinstance(regions, int) and 0 < regions <= 1024
+    require(good, f"policy file: regions = {regions!r}, a whole number up to 1024 is needed")
     key, past = jax.random.key(0), jnp.zeros((networks.PAST, regions, 3))
     wanted = {
         "network": jax.eval_shape(policy_network(head, regions).init, key, jnp.zeros(num_features(regions))),
@@ -61,6 +67,9 @@ def _torta_paper(facts: dict[str, Any]):
 
 MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {"torta": _torta, "torta-paper": _torta_paper}
 """Of a file's facts: what makes a policy of its parameters, and the shapes those must have."""
+
+NEEDED = {"torta": (), "torta-paper": ("head", "regions")}
+"""Facts that a file must have."""
 
 SHIPPED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
 SHIPPED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
