@@ -1,0 +1,71 @@
+"""Slopes in a network's weights through the whole cost, and one update by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from torta_jax import schedulers
+from torta_jax.learn import pathwise
+from torta_jax.learn.worlds import CALM, HARD, random_world
+from torta_jax.schedulers.learned import Learned
+from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
+from torta_jax.sim.state import Physics
+from torta_jax.types import numbers
+
+SIZES = pathwise.Sizes(num_worlds=3, num_slots=10, skipped=2, num_regions=3, num_servers=4)
+
+
+def policy_of(parameters=None) -> Learned:
+    return numbers(Learned(**vars(schedulers.get("torta")), parameters=parameters))
+
+
+def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
+    """Along random directions, in double precision, through network, Sinkhorn and fluid model.
+
+    But for how busy servers were a slot ago, whose slope is left out: here nothing depends on it.
+    """
+    run_slot = fluid.run_slot
+
+    def forgetful(world, physics, policy, flows):
+        return run_slot(world, physics, policy, flows.replace(busy=jnp.zeros_like(flows.busy)))
+
+    monkeypatch.setattr(fluid, "run_slot", forgetful)
+    with jax.enable_x64(True):
+        world = random_world(jax.random.key(3), pathwise.floats(HARD), 3, 4, SIZES.num_slots)
+        start = policy_of().fresh(jax.random.key(1))
+        start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
+
+        @jax.jit
+        def cost(parameters):
+            policy = policy_of(parameters)
+            policy = policy.replace(toll=policy.toll.replace(weight=0.0))
+            return pathwise.cost(world, Physics(), policy, Objective(), SIZES)
+
+        slope = jax.jit(jax.grad(cost))(start)
+        for seed in range(4):
+            keys = jax.random.split(jax.random.key(10 + seed), len(jax.tree.leaves(start)))
+            keys = jax.tree.unflatten(jax.tree.structure(start), list(keys))
+            towards = jax.tree.map(lambda x, key: jax.random.normal(key, x.shape, x.dtype), start, keys)
+            step = 1e-6
+
+            def moved(by, towards=towards):
+                return jax.tree.map(lambda x, v: x + by * v, start, towards)
+
+            difference = (cost(moved(step)) - cost(moved(-step))) / (2 * step)
+            assert optax.tree.vdot(slope, towards) == pytest.approx(float(difference), rel=1e-4, abs=1e-7)
+
+
+def test_worlds_are_of_their_kinds_in_turn_and_decided_by_the_key():
+    learner = pathwise.Learner(policy_of(), SIZES, (CALM, HARD))
+    make = jax.jit(learner.worlds)
+    worlds, again, others = (make(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(worlds.prepared.rate, again.prepared.rate)
+    assert (worlds.prepared.rate != others.prepared.rate).any()
+    surges = np.asarray(worlds.scenario.rate_factor).max(axis=(1, 2))
+    assert surges[0] == surges[2] == 1  # calm worlds have none
+    loads = np.asarray(worlds.workload.load)
+    assert (CALM.load[0] <= loads[::2]).all()
+    assert (loads[::2] <= CALM.load[1]).all()
