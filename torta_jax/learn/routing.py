@@ -71,9 +71,7 @@ class Routing(NamedTuple):
         plan, matrix, last = flows.policy.plan, flows.matrix, state.flows.matrix
         deviation, change = ((matrix - plan) ** 2).sum(), ((matrix - last) ** 2).sum()
         plan_change = ((plan - state.flows.policy.plan) ** 2).sum()
-        lanes = (flows.on * params.cluster.lane_mask.sum(axis=-2)).sum()
-        most = lanes * params.physics.slot_s / flows.service_s.mean()  # Q_max: what the servers that are on can do
-        queue = flows.queue.sum() / jnp.maximum(most, 1.0)
+        queue = queue_share(flows, params)
         reward = -deviation - params.reward.switching * change - params.reward.queue * queue
         state = State(state.world, flows, state.end)
         observation = self.observation(state, params)
@@ -96,6 +94,13 @@ class Routing(NamedTuple):
         price = price_now(world, slot, params.physics.slot_s)
         seen = fluid.observe(flows, world.cluster, params.physics, params.scenario.alive[slot], price)
         return actor.features(params.policy.remember(flows.policy, seen), seen)
+
+
+def queue_share(flows: fluid.Flows, params: Params) -> jax.Array:
+    """[] ||Q||_1 / Q_max of Eq 3; Q_max is what the servers that are on can do in a slot."""
+    lanes = (flows.on * params.cluster.lane_mask.sum(axis=-2)).sum()
+    most = lanes * params.physics.slot_s / flows.service_s.mean()
+    return flows.queue.sum() / jnp.maximum(most, 1.0)
 
 
 def by_plan(policy: Actor) -> Actor:
