@@ -1,11 +1,15 @@
-"""Where the gain of `torta` comes from: each part replaced by a baseline's, one at a time, on the default world.
+"""Where the gain of `torta` comes from: each part replaced by a baseline's, one at a time, on the default world; and
+what a network adds to it (`torta-learned`), each of its corrections left out in turn.
 
 python -m experiments.ablation
 """
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +19,7 @@ from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
 from torta_jax.evaluate.episode import measures
 from torta_jax.evaluate.rollout import evaluate
+from torta_jax.schedulers.learned import CORRECTIONS
 from torta_jax.schedulers.rules import Forecast, Toll
 from torta_jax.sim.dispatch import Rule
 from torta_jax.workload import Synthetic
@@ -29,6 +34,26 @@ class Options:
 
     seeds: int = 16
     slots: int = 480
+
+
+class Partial(schedulers.Learned):
+    """A network of which some corrections are kept."""
+
+    kept: Any = None  # [len(CORRECTIONS)] 1 or 0
+
+    def correct(self, outlook, observation) -> jax.Array:
+        """Those that are kept."""
+        return super().correct(outlook, observation) * self.kept
+
+
+def with_network() -> dict[str, schedulers.Rules]:
+    """`torta-learned`, then without one of its corrections."""
+    learned = schedulers.get("torta-learned")
+    found: dict[str, schedulers.Rules] = {"nothing, with a network": learned}
+    for index, correction in enumerate(CORRECTIONS):
+        kept = jnp.ones(len(CORRECTIONS)).at[index].set(0.0)
+        found[f"the network's {correction}"] = Partial(**vars(learned), kept=kept)
+    return found
 
 
 def variants() -> dict[str, schedulers.Rules]:
@@ -56,7 +81,7 @@ def main() -> None:
         cluster,
         Synthetic.create(),
         scenario,
-        variants(),
+        variants() | with_network(),
         options.seeds,
         options.slots,
         progress=lambda name, done, slots: progress.print(f"{name}: {done} of {slots} slots", highlight=False),
