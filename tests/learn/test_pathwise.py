@@ -22,6 +22,7 @@ def policy_of(parameters=None) -> Learned:
     return numbers(Learned(**vars(schedulers.get("torta")), parameters=parameters))
 
 
+@pytest.mark.slow
 def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
     """Along random directions, in double precision, through network, Sinkhorn and fluid model.
 

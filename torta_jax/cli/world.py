@@ -73,7 +73,7 @@ def build(options: Compare) -> World:
         workload = _synthetic(options, cluster, scenario, num_slots, slot_s)
     else:
         workload = Trace.from_table(table, regions=network.nodes, num_slots=num_slots, slot_s=slot_s)
-    room = waiting_slots(scenario) if options.room is None else options.room
+    room = waiting_slots(workload, scenario) if options.room is None else options.room
     physics = Physics().sized(cluster, workload.max_tasks, room)
     prices = clusters.resolve_prices(network, options.prices)
     notes = _notes(options, network, table, prices, num_slots, slot_s)

@@ -33,6 +33,9 @@ and then send a task elsewhere. An accelerator runs as many as there are."""
 STRESSED_SLOTS = 4.0
 """Slots of waiting arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
 
+TRACE_SLOTS = 6.0
+"""For a trace, whose busiest slot may be small: a plan that fills cheap regions first sends much of it to one of them."""
+
 BATCH = "clusters"
 
 
@@ -168,13 +171,14 @@ def side_by_side(run: Callable[..., Any], jobs: list[tuple], results: list) -> N
 
 def roomy(cluster: Cluster, workload, scenario: Scenario) -> Physics:
     """Physics with room for a fleet, its arrivals and what will wait."""
-    return Physics().sized(cluster, workload.max_tasks, waiting_slots(scenario))
+    return Physics().sized(cluster, workload.max_tasks, waiting_slots(workload, scenario))
 
 
-def waiting_slots(scenario: Scenario) -> float:
+def waiting_slots(workload, scenario: Scenario) -> float:
     """Slots of waiting arrivals to make room for."""
     stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
-    return STRESSED_SLOTS if stressed else CALM_SLOTS
+    slots = STRESSED_SLOTS if stressed else CALM_SLOTS
+    return max(slots, TRACE_SLOTS) if hasattr(workload, "slot_s") else slots
 
 
 def cores() -> int:
