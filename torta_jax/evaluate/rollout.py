@@ -34,7 +34,7 @@ STRESSED_SLOTS = 4.0
 """Slots of waiting arrivals to make room for where a surge or a failure is to come: as long as patience lasts."""
 
 TRACE_SLOTS = 6.0
-"""For a trace, whose busiest slot may be small: a plan that fills cheap regions first sends much of it to one of them."""
+"""For a trace, whose busiest slot may be small: a plan may send most of it to one cheap region."""
 
 BATCH = "clusters"
 
