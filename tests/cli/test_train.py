@@ -68,6 +68,7 @@ def paper(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_the_papers_policy_is_trained_logged_and_compared(paper, capsys):
     row = pq.read_table(paper / "log.parquet").to_pylist()[0]
     theory = {"k0", "improvement", "deviation", "slope_response_s", "slope_power_usd", "advantage"}
@@ -77,6 +78,7 @@ def test_the_papers_policy_is_trained_logged_and_compared(paper, capsys):
     assert set(json.loads(capsys.readouterr().out)["policies"]) == {"torta-paper", "torta-trained"}
 
 
+@pytest.mark.slow
 def test_the_papers_policy_is_refused_where_there_are_other_regions(paper, capsys):
     words = ["compare", "--topology", "gabriel", "--policy-file", str(paper / "policy.npz"), "--policies", "torta"]
     assert main([*words, "--slots", "4", "--seeds", "1", "-q"]) == 2

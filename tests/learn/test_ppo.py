@@ -163,7 +163,7 @@ def test_a_pendulum_is_swung_up_and_held():
     sizes = ppo.Sizes(num_envs=32, num_steps=100, epochs=10, minibatches=8)
     settings = ppo.Numbers(learning_rate=1e-3, discount=0.95, max_kl=0.1)
     learner = ppo.Learner(Pendulum(env), params, network, head, sizes)
-    train = make_train(Recipe(learner, settings, lambda state: state.parameters, {}), 60)
+    train = make_train(Recipe(learner, settings, lambda state: state.parameters, {}), 100)
     parameters = jax.jit(train)(jax.random.key(0))[0].parameters
 
     def play(key):

@@ -146,15 +146,16 @@ def test_slopes_are_those_of_central_differences():
 
 
 def test_slopes_are_finite_without_demand_and_without_capacity():
+    base = policy()
+
+    @jax.jit
+    @jax.value_and_grad
+    def cost(utilisation, world):
+        trial = base.replace(transport=base.transport.replace(utilisation=utilisation))
+        _, slots = fluid.simulate(world, Physics(), trial, SLOTS)
+        return Objective().cost(jax.tree.map(lambda x: x.sum(axis=0), slots))
+
     for load, events in ((0.0, []), (3.0, EVENTS)):
-        world = world_of(load=load, events=events)
-        base = policy()
-
-        def cost(utilisation, world=world, base=base):
-            trial = base.replace(transport=base.transport.replace(utilisation=utilisation))
-            _, slots = fluid.simulate(world, Physics(), trial, SLOTS)
-            return Objective().cost(jax.tree.map(lambda x: x.sum(axis=0), slots))
-
-        value, slope = jax.value_and_grad(cost)(jnp.asarray(0.8))
+        value, slope = cost(jnp.asarray(0.8), world_of(load=load, events=events))
         assert jnp.isfinite(value)
         assert jnp.isfinite(slope)
