@@ -82,6 +82,11 @@ def test_numbers_that_were_tuned_beneath_a_network_come_from_its_file(tmp_path):
         ({"a": jnp.ones(1)}, {"policy": "torta"}, "not a network of this version's torta"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gate", "regions": 3}, "of this version's torta-paper"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gait", "regions": 3}, "unknown head 'gait'"),
+        (
+            {"a": jnp.ones(1)},
+            {"policy": "torta", "numbers": {"tolls": {"weight": 1}}},
+            "numbers that torta does not have",
+        ),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper"}, "says nothing of its"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gate", "regions": "x"}, "regions = 'x'"),
     ],

@@ -78,10 +78,10 @@ def _prepare(directory: Path, resume: bool) -> None:
     """The directory, without what a training before has left unless it is resumed."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not resume:
+        if not resume and (directory / CHECKPOINTS).exists():
             import shutil
 
-            shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+            shutil.rmtree(directory / CHECKPOINTS)
     except OSError as error:
         raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
 

@@ -11,7 +11,7 @@ from torta_jax.schedulers.rules import Rules
 from torta_jax.schedulers.sdib import sdib
 from torta_jax.schedulers.skylb import skylb, skylb_engineered
 from torta_jax.schedulers.torta import torta, torta_paper
-from torta_jax.schedulers.trained import SHIPPED, load
+from torta_jax.schedulers.trained import LEARNED, load
 from torta_jax.sim.observe import Observation
 
 BY_NAME: dict[str, Callable[[], Rules]] = {
@@ -26,9 +26,6 @@ BY_NAME: dict[str, Callable[[], Rules]] = {
 }
 NAMES = tuple(BY_NAME)
 """Policies that are numbers alone: one compiled program serves them all."""
-
-LEARNED = SHIPPED
-"""Policies with a network, whose weights come with the package; each compiles once more."""
 
 
 def get(name: str) -> Rules:

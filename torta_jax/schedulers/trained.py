@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torta_jax.errors import require, unknown
+from torta_jax.errors import InputError, require, unknown
 from torta_jax.schedulers import heads, networks
 from torta_jax.schedulers.actor import Actor, num_features, policy_network
 from torta_jax.schedulers.learned import FEATURES, NETWORK, Learned
@@ -44,7 +44,10 @@ def load(path: str | Path) -> Rules:
 
 def _torta(facts: dict[str, Any]):
     wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, FEATURES)))
-    base = with_numbers(torta(), facts.get("numbers", {}))
+    try:
+        base = with_numbers(torta(), facts.get("numbers", {}))
+    except (AttributeError, TypeError) as error:
+        raise InputError("policy file: numbers that torta does not have") from error
     return lambda found: Learned(**vars(base), parameters=found, blind=facts.get("blind", False)), wanted
 
 
@@ -71,6 +74,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {"torta": _torta, "torta-pa
 NEEDED = {"torta": (), "torta-paper": ("head", "regions")}
 """Facts that a file must have."""
 
-SHIPPED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
-SHIPPED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
-"""Each file says how it was trained (`policy_file.unpack`): `torta train` with these options, and its seed."""
+LEARNED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
+LEARNED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
+"""Policies whose weights come with the package; each compiles once more. A file says how it
+was trained (`policy_file.unpack`): by `torta train` with these options; `numbers` are those of `experiments.retune`."""
