@@ -17,7 +17,7 @@ from rich.table import Table
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
-from torta_jax.evaluate.episode import measures
+from torta_jax.evaluate.episode import Episode, measures
 from torta_jax.evaluate.rollout import evaluate
 from torta_jax.schedulers.learned import CORRECTIONS
 from torta_jax.schedulers.rules import Forecast, Toll
@@ -25,7 +25,14 @@ from torta_jax.sim.dispatch import Rule
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
 
-COLUMNS = {"response_s": "response s", "power_cost_usd": "cost $", "overhead_s_per_task": "overhead s/task"}
+NETWORK = "torta-learned"
+
+COLUMNS = {
+    "objective_s_per_task": "Eq 1 s/task",
+    "response_s": "response s",
+    "power_cost_usd": "cost $",
+    "overhead_s_per_task": "overhead s/task",
+}
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,15 @@ class Partial(schedulers.Learned):
 
     kept: Any = None  # [len(CORRECTIONS)] 1 or 0
 
-    def correct(self, outlook, observation) -> jax.Array:
+    def correct(self, outlook, surprise, observation) -> jax.Array:
         """Those that are kept."""
-        return super().correct(outlook, observation) * self.kept
+        return super().correct(outlook, surprise, observation) * self.kept
 
 
 def with_network() -> dict[str, schedulers.Rules]:
     """`torta-learned`, then without one of its corrections."""
     learned = schedulers.get("torta-learned")
-    found: dict[str, schedulers.Rules] = {"nothing, with a network": learned}
+    found: dict[str, schedulers.Rules] = {NETWORK: learned}
     for index, correction in enumerate(CORRECTIONS):
         kept = jnp.ones(len(CORRECTIONS)).at[index].set(0.0)
         found[f"the network's {correction}"] = Partial(**vars(learned), kept=kept)
@@ -72,6 +79,15 @@ def variants() -> dict[str, schedulers.Rules]:
     }
 
 
+def table(episodes: dict[str, Episode], reference: str) -> Table:
+    """Paired differences against one of the policies."""
+    shown = Table("without", *COLUMNS.values(), title=f"Difference against {reference}, 95 % intervals over seeds")
+    for name, metrics in paired({name: measures(episode) for name, episode in episodes.items()}, reference).items():
+        cells = (metrics[metric] for metric in COLUMNS)
+        shown.add_row(name, *(f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for c in cells))
+    return shown
+
+
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     cluster = clusters.build("abilene")
@@ -86,12 +102,9 @@ def main() -> None:
         options.slots,
         progress=lambda name, done, slots: progress.print(f"{name}: {done} of {slots} slots", highlight=False),
     )
-    differences = paired({name: measures(episode) for name, episode in episodes.items()}, "torta")
-    table = Table("without", *COLUMNS.values(), title="Difference against torta, 95 % bootstrap intervals")
-    for name, metrics in differences.items():
-        cells = (metrics[metric] for metric in COLUMNS)
-        table.add_row(name, *(f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for c in cells))
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for reference, names in (("torta", variants()), (NETWORK, with_network())):
+        out.print(table({name: episodes[name] for name in {"torta": None} | names}, reference))
 
 
 if __name__ == "__main__":

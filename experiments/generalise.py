@@ -12,7 +12,7 @@ which share of the gap between the reference and foresight (`torta_jax.learn.cla
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from torta_jax import schedulers
+from torta_jax.errors import require
 from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import clairvoyant, pathwise
 from torta_jax.learn.recipes import KINDS
@@ -46,13 +47,16 @@ BATCH = 8
 SKIPPED = 12
 ROOM_SLOTS = 4.0
 
+OTHERS = ("torta", "skylb-engineered")
+"""Policies of the package that are judged, too."""
+
 
 @dataclass(frozen=True)
 class Options:
     """Size of the experiment."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train`; the first is the reference
-    kinds: tuple[str, ...] = ("calm", "hard")
+    kinds: tuple[str, ...] = tuple(KINDS)
     regions: tuple[int, ...] = (12,)
     clusters: int = 64
     foresight: int = 32  # of the clusters, how many get the bound by foresight; 0: none
@@ -125,7 +129,9 @@ def in_fluid(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
 def by_foresight(worlds: World, policy: Learned, options: Options) -> np.ndarray:
     """[foresight] the objective of the best script found for each of the first worlds, in the fluid model."""
     sizes = pathwise.Sizes(num_slots=options.slots, skipped=SKIPPED)
-    find = jax.jit(jax.vmap(lambda world: clairvoyant.optimise(world, policy, sizes, steps=options.steps)[1].min()))
+    find = jax.jit(
+        jax.vmap(lambda world: jnp.nanmin(clairvoyant.optimise(world, policy, sizes, steps=options.steps)[1]))
+    )
     return np.concatenate([find(some) for some in batches(worlds, options.foresight)])
 
 
@@ -176,13 +182,22 @@ def mean_of(found: list[tuple[dict, dict]]) -> tuple[dict, dict]:
     return tasks, flows
 
 
+def loaded(paths: Sequence[Path]) -> dict[str, Any]:
+    """The policies of some files, by the names of their folders; by the whole path where two are alike."""
+    short = [path.resolve().parent.name for path in paths]
+    alone = len({*short, *OTHERS}) == len(short) + len(OTHERS)
+    names = short if alone else list(map(str, paths))
+    require(len(set(names)) == len(names), "files: the same one twice")
+    return {name: schedulers.load(path) for name, path in zip(names, paths, strict=True)}
+
+
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
     options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
-    files: dict[str, Any] = {str(path.parent.name or path.stem): schedulers.load(path) for path in options.files}
+    files = loaded(options.files)
     reference, *trainings = files
-    policies = files | {name: schedulers.get(name) for name in ("torta", "skylb-engineered")}
+    policies = files | {name: schedulers.get(name) for name in OTHERS}
     for kind in options.kinds:
         for regions in options.regions:
             worlds, found = held_out(options, KINDS[kind], regions), {}

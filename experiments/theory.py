@@ -123,7 +123,15 @@ def slopes(cluster: Cluster, learned: Actor, options: Options) -> constraints.Sl
 def methods(topology: str, courses: Mapping[str, Course]) -> Table:
     """K0 of every method, and what Th. 1 and Th. 2 say of it."""
     shown = Table(title=f"{topology}: switching of every method, per slot")
-    for column in ("method", "asked", "2·Var", "realised", "2·Var ", "R + β·PC, s per task", "with α·switching"):
+    for column in (
+        "method",
+        "asked",
+        "2·Var",
+        "realised",
+        "2·Var ",
+        "R + β·PC + drops, s per task",
+        "with α·switching",
+    ):
         shown.add_column(column, justify="left" if column == "method" else "right")
     alpha = Objective().switching_weight
     for name, course in courses.items():

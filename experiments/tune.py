@@ -23,7 +23,8 @@ from rich.console import Console
 from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
-from torta_jax.evaluate.rollout import Shortage, cores, evaluate
+from torta_jax.cores import cores
+from torta_jax.evaluate.rollout import Shortage, evaluate
 from torta_jax.schedulers.tuned import FILE, TUNED, with_numbers
 from torta_jax.sim.env import Objective
 from torta_jax.sim.state import Physics

@@ -38,10 +38,9 @@ class Options:
 def contestant(name: str, recipe: recipes.Recipe, batch: int, num_slots: int) -> Contestant:
     """An update, from where training begins."""
     begin = jax.block_until_ready(jax.jit(recipe.learner.init)(jax.random.key(0)))
-    update = jax.jit(recipe.learner.update)
 
     def run() -> int:
-        jax.block_until_ready(update(begin, recipe.numbers))
+        jax.block_until_ready(recipe.update(begin, recipe.numbers))
         return 0
 
     return Contestant(name, batch, num_slots, run)
@@ -67,7 +66,7 @@ def benchmark(options: Options, tell) -> dict[str, dict[str, Any]]:
         slots=options.slots,
         regions=12,
         servers=24,
-        kinds=("calm", "hard"),
+        kinds=tuple(recipes.KINDS),
         learning_rate=1e-3,
     )
     contestants.append(contestant(PATHWISE, recipe, options.worlds, options.slots))

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from torta_jax.cli import progress
 from torta_jax.cli.main import main
+from torta_jax.learn import train
 from torta_jax.schedulers.policy_file import unpack
 
 SMALL = ["--worlds", "2", "--slots", "14", "--regions", "3", "--servers", "3", "-q"]
@@ -42,6 +44,45 @@ def test_a_mistake_in_another_option_does_not_cost_a_training_that_was_to_be_rep
     assert main(words) == 2
     assert "unknown kind of world" in capsys.readouterr().err
     assert (directory / "checkpoints" / "2" / "checksums.json").exists()
+
+
+def test_an_interruption_before_the_first_update_costs_no_training(directory, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupted)
+    before = {name: (directory / name).read_bytes() for name in ("policy.npz", "config.json", "log.parquet")}
+    words = ["train", "torta", "--out", str(directory), "--updates", "3", *SMALL, "--overwrite"]
+    assert main(words) == 130
+    assert "interrupted; before the first update" in capsys.readouterr().err
+    assert {name: (directory / name).read_bytes() for name in before} == before
+    assert (directory / "checkpoints" / "2" / "checksums.json").exists()
+
+
+def test_a_policy_without_checkpoints_is_kept_unless_asked(directory, tmp_path, capsys):
+    (tmp_path / "policy.npz").write_bytes((directory / "policy.npz").read_bytes())
+    assert main(["train", "torta", "--out", str(tmp_path), "--updates", "2", *SMALL]) == 2
+    assert "holds a training" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written_is_named_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "torta", "--out", str(tmp_path / "file" / "new"), *SMALL]) == 2
+    assert "cannot write there" in capsys.readouterr().err
+
+
+def test_a_training_that_was_interrupted_and_resumed_ends_with_the_same_bytes(directory, tmp_path, capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    words = ["train", "torta", "--out", str(tmp_path), "--updates", "2", *SMALL]
+    monkeypatch.setattr(progress.Updates, "__call__", interrupted)
+    assert main(words) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    assert unpack(tmp_path / "policy.npz")[1]["updates_done"] == 1
+    monkeypatch.undo()
+    assert main([*words, "--resume"]) == 0
+    assert (tmp_path / "policy.npz").read_bytes() == (directory / "policy.npz").read_bytes()
 
 
 def test_a_training_of_something_else_is_not_resumed(directory, capsys):

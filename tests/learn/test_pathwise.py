@@ -60,13 +60,43 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
 
 
 def test_worlds_are_of_their_kinds_in_turn_and_decided_by_the_key():
-    learner = pathwise.Learner(policy_of(), SIZES, (CALM, HARD))
-    make = jax.jit(learner.worlds)
-    worlds, again, others = (make(jax.random.key(seed)) for seed in (0, 0, 1))
+    kinds = (CALM.replace(load=(0.1, 0.2)), CALM.replace(load=(0.4, 0.5)))
+    learner = pathwise.Learner(policy_of(), SIZES, kinds)
+    make = jax.jit(lambda key: learner.worlds(key, jnp.arange(SIZES.num_worlds)))
+    worlds, again, *others = (make(jax.random.key(seed)) for seed in (0, 0, 1, 2, 3, 4, 5))
     np.testing.assert_array_equal(worlds.prepared.rate, again.prepared.rate)
-    assert (worlds.prepared.rate != others.prepared.rate).any()
-    surges = np.asarray(worlds.scenario.rate_factor).max(axis=(1, 2))
-    assert surges[0] == surges[2] == 1  # calm worlds have none
-    loads = np.asarray(worlds.workload.load)
-    assert (CALM.load[0] <= loads[::2]).all()
-    assert (loads[::2] <= CALM.load[1]).all()
+    assert (worlds.prepared.rate != others[0].prepared.rate).any()
+    full = np.array([np.asarray(some.workload.load) > 0.3 for some in (worlds, *others)])
+    assert (np.diff(full.astype(int), axis=1) != 0).all()
+    assert len(np.unique(full[:, 0])) == 2  # whose turn is first is drawn, too
+
+
+def test_a_world_whose_slope_is_not_finite_counts_as_flat_and_is_counted():
+    learner = pathwise.Learner(policy_of(), SIZES)
+    weights = {"w": jnp.ones((2, 2))}
+    state = pathwise.Training(weights, pathwise.ADAM.init(weights), jnp.int32(30), jax.random.key(0))
+    slopes = {"w": jnp.ones((3, 2, 2)).at[1, 0, 1].set(jnp.inf).at[2, 1, 1].set(jnp.nan)}
+    new, log = learner.improve(state, numbers(pathwise.Numbers()), jnp.ones(3), slopes)
+    assert log["without_slope"] == 2
+    assert (np.asarray(new.parameters["w"]) < 1).all()
+    assert np.isfinite(new.parameters["w"]).all()
+
+
+class Plain(pathwise.Learner):
+    """A learner whose slopes are the numbers of its worlds."""
+
+    def slopes(self, state, which):
+        return which.astype(float), which * jnp.ones(())
+
+    def improve(self, state, numbers, values, slopes):
+        return state, {"values": values, "slopes": slopes * numbers}
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize("worlds", [1, 7, 8, 13, 32])
+def test_every_world_is_taken_once_and_in_order_on_any_number_of_cores(monkeypatch, cores, worlds):
+    monkeypatch.setattr(pathwise, "cores", lambda: cores)
+    update = pathwise.by_cores(Plain(None, SIZES._replace(num_worlds=worlds)))
+    _, seen = update(None, 2.0)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen["values"], np.arange(worlds))
+    np.testing.assert_array_equal(seen["slopes"], 2.0 * np.arange(worlds))

@@ -134,11 +134,11 @@ def test_advantages_are_the_sums_that_define_them(trace):
 
 def test_a_training_in_one_piece_is_that_of_the_host_for_many_seeds_and_numbers_at_once():
     learner = ppo.Learner(ppo.AutoReset(Probe()), KINDS.index("act"), NETWORK, OneNumber(initial_std=1.0), SIZES)
-    recipe = Recipe(learner, numbers(NUMBERS), lambda state: state.parameters, {})
+    recipe = Recipe(learner, jax.jit(learner.update), numbers(NUMBERS), lambda state: state.parameters, {})
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
     several = jax.vmap(lambda rate: recipe.numbers.replace(learning_rate=rate))(jnp.asarray([3e-3, 1e-3, 3e-3]))
     _, log = jax.jit(jax.vmap(make_train(recipe, 4)))(keys, several)
-    by_host = train_on_host(learner, recipe.numbers, jax.jit(learner.init)(jax.random.key(2)), 4)
+    by_host = train_on_host(recipe.update, recipe.numbers, jax.jit(learner.init)(jax.random.key(2)), 4)
     np.testing.assert_allclose(log["reward"][2], [row["reward"] for row in by_host.log], rtol=1e-3)
     assert len(np.unique(log["reward"][:, -1])) == 3
 
@@ -163,7 +163,8 @@ def test_a_pendulum_is_swung_up_and_held():
     sizes = ppo.Sizes(num_envs=32, num_steps=100, epochs=10, minibatches=8)
     settings = ppo.Numbers(learning_rate=1e-3, discount=0.95, max_kl=0.1)
     learner = ppo.Learner(Pendulum(env), params, network, head, sizes)
-    train = make_train(Recipe(learner, settings, lambda state: state.parameters, {}), 100)
+    recipe = Recipe(learner, learner.update, settings, lambda state: state.parameters, {})
+    train = make_train(recipe, 100)
     parameters = jax.jit(train)(jax.random.key(0))[0].parameters
 
     def play(key):

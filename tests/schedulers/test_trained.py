@@ -10,11 +10,18 @@ from torta_jax.cluster import build, load, random_cluster
 from torta_jax.errors import InputError
 from torta_jax.evaluate.rollout import evaluate
 from torta_jax.schedulers import actor, policy_file, trained
-from torta_jax.schedulers.learned import Learned
+from torta_jax.schedulers.features import NUM_FEATURES
+from torta_jax.schedulers.learned import NETWORK, VERSION, Learned
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
+
+TORTA = {"policy": "torta", "network": VERSION}
+NETWORK_OF_NAN = jax.tree.map(
+    lambda x: np.full(x.shape, np.nan, np.float32),
+    jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros((1, NUM_FEATURES))),
+)
 
 
 @pytest.mark.parametrize("name", schedulers.LEARNED)
@@ -79,12 +86,18 @@ def test_numbers_that_were_tuned_beneath_a_network_come_from_its_file(tmp_path):
     ("parameters", "facts", "told"),
     [
         ({"a": jnp.ones(1)}, {"policy": "tortilla"}, "unknown policy in"),
-        ({"a": jnp.ones(1)}, {"policy": "torta"}, "not a network of this version's torta"),
+        ({"a": jnp.ones(1)}, {"policy": "torta"}, "a network of version None, this program has"),
+        ({"a": jnp.ones(1)}, TORTA, "not a network of this version's torta"),
+        (NETWORK_OF_NAN, TORTA, "weights that are not finite numbers"),
+        ({"a": jnp.ones(1)}, TORTA | {"blind": "no"}, "blind = 'no', true or false is needed"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"transport": 3.5}}, "numbers that torta does not have"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"forecast": {"level": "x"}}}, "numbers that torta does not have"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": [1]}, "numbers that torta does not have"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gate", "regions": 3}, "of this version's torta-paper"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gait", "regions": 3}, "unknown head 'gait'"),
         (
             {"a": jnp.ones(1)},
-            {"policy": "torta", "numbers": {"tolls": {"weight": 1}}},
+            TORTA | {"numbers": {"tolls": {"weight": 1}}},
             "numbers that torta does not have",
         ),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper"}, "says nothing of its"),

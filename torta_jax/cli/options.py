@@ -25,7 +25,8 @@ class Compare:
     nodes: Annotated[str | None, _arg("CSV", "regions of a network of your own, in place of --topology", "none")] = None
     links: Annotated[str | None, _arg("CSV", "links of a network of your own", "none")] = None
     policies: Annotated[
-        tuple[str, ...] | None, _arg("NAME", "policies to run, separated by spaces or commas", "all")
+        tuple[str, ...] | None,
+        _arg("NAME", "policies to run, separated by spaces or commas", "all but torta-paper-TOPOLOGY"),
     ] = None
     policy_file: Annotated[str | None, _arg("FILE", "also a policy of `torta train`, as `torta-trained`", "none")] = (
         None
@@ -119,14 +120,14 @@ class TrainTorta(Train):
     options give the same bytes, also after an interruption and --resume.
     """
 
+    updates: Annotated[int, _arg("N", "steps of training in all", "1500")] = 1500
     worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
     slots: Annotated[int, _arg("N", "slots of 45 s in each of them; the first 12 are not charged", "60")] = 60
     regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
     servers: Annotated[int, _arg("N", "per region at most", "24")] = 24
-    kinds: Annotated[tuple[str, ...], _arg("KIND", "kinds of worlds, in turn: calm, hard", "calm hard")] = (
-        "calm",
-        "hard",
-    )
+    kinds: Annotated[
+        tuple[str, ...], _arg("KIND", "kinds of worlds, in turn: calm, hard, light", "calm hard light")
+    ] = ("calm", "hard", "light")
     learning_rate: Annotated[float, _arg("RATE", "of Adam, before its cosine decay", "0.001")] = 0.001
     blind: Annotated[
         bool,

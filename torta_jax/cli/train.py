@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import sys
+import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -28,33 +30,45 @@ def run(options: Train) -> int:
     import jax
 
     from torta_jax.cli.progress import Updates
+    from torta_jax.evaluate.store import replace
     from torta_jax.learn import checkpoint, train
 
     directory = Path(options.out)
-    held = (directory / CHECKPOINTS).exists()
-    require(options.resume or options.overwrite or not held, f"--out {directory}: holds a training; --resume goes on")
+    held = [name for name in (CHECKPOINTS, POLICY) if (directory / name).exists()]
+    free = options.resume or options.overwrite or not held
+    require(free, f"--out {directory}: holds a training; --resume goes on, --overwrite begins anew")
+    _writable(directory)
+    complete = checkpoint.steps(directory / CHECKPOINTS)
+    require(bool(complete) or not options.resume, f"--out {directory}: no checkpoint to resume from")
     recipe = _recipe(options)
     asked = {name: value for name, value in asdict(options).items() if name not in FREE}
     facts = recipe.facts | json.loads(json.dumps(asked))
-    _prepare(directory, options.resume)  # not before every option is known to be good: it may remove a training
     state, log = jax.jit(recipe.learner.init)(jax.random.key(options.seed)), []
     if options.resume:
         _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)
         log = _read_log(directory / LOG)[: int(state.updates)]
+    begun = options.resume
 
     def write(trained: Any) -> None:
+        nonlocal begun
+        if not begun:
+            shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)  # a training that this one replaces
+            begun = True
         told = facts | {"updates_done": int(trained.state.updates)}
+        replace(directory / CONFIG, (json.dumps(asdict(options), indent=2) + "\n").encode())
         _write(directory, trained.log, recipe.learned(trained.state), told)
 
-    (directory / CONFIG).write_text(json.dumps(asdict(options), indent=2) + "\n")
     keep = train.keep_in(directory / CHECKPOINTS, facts, write)
     try:
         with Updates(options.quiet) as progress:
-            train.train(recipe.learner, recipe.numbers, state, options.updates, log=log, keep=keep, tell=progress)
+            train.train(recipe.update, recipe.numbers, state, options.updates, log=log, keep=keep, tell=progress)
     except train.NotFinite as error:
         raise InputError(f"{directory}: {error}") from error
+    except OSError as error:
+        raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
     except KeyboardInterrupt:
-        print(f"torta: interrupted; {directory} holds what was learned (--resume goes on)", file=sys.stderr)
+        left = f"{directory} holds what was learned (--resume goes on)" if begun else "before the first update"
+        print(f"torta: interrupted; {left}", file=sys.stderr)
         return INTERRUPTED
     if not options.quiet:
         print(f"torta: wrote {directory} (torta compare --policy-file {directory / POLICY})", file=sys.stderr)
@@ -74,14 +88,12 @@ def _recipe(options: Train) -> Any:
     return recipes.torta(**own)
 
 
-def _prepare(directory: Path, resume: bool) -> None:
-    """The directory, without what a training before has left unless it is resumed."""
+def _writable(directory: Path) -> None:
+    """Raise `InputError` unless files can be written there, before any work is done."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not resume and (directory / CHECKPOINTS).exists():
-            import shutil
-
-            shutil.rmtree(directory / CHECKPOINTS)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except OSError as error:
         raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
 

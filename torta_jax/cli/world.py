@@ -83,7 +83,7 @@ def build(options: Compare) -> World:
 
 
 def _policies(options: Compare) -> dict[str, Any]:
-    names = options.policies or schedulers.NAMES
+    names = options.policies or schedulers.COMPARED
     known = (*schedulers.NAMES, *schedulers.LEARNED)
     for name in names:
         if name not in known:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
 from torta_jax.sim import metrics
+from torta_jax.sim.env import Objective
 from torta_jax.types import Drop
 
 
@@ -41,7 +43,8 @@ def measures(episode: Episode) -> dict[str, np.ndarray]:
 
     Times are means, medians and 99th percentiles over completed tasks (NaN where none completed), costs,
     starts and drops are sums over the episode, load balance and switching cost means over its slots (load balance over
-    those in which a server worked; NaN without any).
+    those in which a server worked; NaN without any). The objective is Eq 1 of the whole episode per task that arrived
+    (`sim.env.Objective`): tasks that had not ended are charged nothing yet.
     """
     slots = episode.slots
     completed = _total(slots.completed)
@@ -52,6 +55,7 @@ def measures(episode: Episode) -> dict[str, np.ndarray]:
         measured[f"{name}_p99_s"] = metrics.quantile(episode.histogram[:, index], 0.99)
     overhead_s = _sum(slots.model_load_s) + _sum(slots.migration_s) + _sum(slots.warmup_s)
     return measured | {
+        "objective_s_per_task": _objective(slots),
         "load_balance": _mean_where(slots.load_balance, np.asarray(slots.utilisation) > 0),
         "power_cost_usd": _sum(slots.power_cost_usd),
         "energy_kwh": _sum(slots.energy_kwh),
@@ -73,6 +77,13 @@ def shortages(episodes: Mapping[str, Episode]) -> list[str]:
         if late:
             notes.append(f"policy {name}: times a task waited a slot for lack of room in its region: {late:,}")
     return notes
+
+
+def _objective(slots: metrics.SlotMetrics) -> np.ndarray:
+    """[n] Eq 1 per task."""
+    whole = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(axis=1), slots)
+    whole = whole.replace(switching_cost=np.asarray(slots.switching_cost, np.float64).mean(axis=1))
+    return np.asarray(Objective().cost(whole), np.float64)
 
 
 def _worst_region(episode: Episode) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Run policies in worlds: batches of seeds, on every device, slot chunk by slot chunk."""
 
 import itertools
-import os
 import threading
 import warnings
 from collections import Counter
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torta_jax.cores import cores
 from torta_jax.errors import require
 from torta_jax.evaluate.episode import Episode, shortages
 from torta_jax.sim.account import Totals
@@ -179,11 +179,6 @@ def waiting_slots(workload, scenario: Scenario) -> float:
     stressed = bool((scenario.rate_factor > 1).any() | ~scenario.alive.all())
     slots = STRESSED_SLOTS if stressed else CALM_SLOTS
     return max(slots, TRACE_SLOTS) if hasattr(workload, "slot_s") else slots
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_worlds(

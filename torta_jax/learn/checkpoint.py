@@ -18,7 +18,7 @@ from torta_jax.errors import require
 from torta_jax.files import unreadable
 
 CHECKSUMS = "checksums.json"
-VERSION = 1
+VERSION = 2
 """Of the form of a checkpoint."""
 
 
@@ -35,7 +35,7 @@ def save(directory: Path, step: int, state: Any, facts: Mapping[str, Any]) -> No
         shutil.rmtree(place)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place / "state", state)
-    document = {"version": VERSION, "facts": dict(facts), "sha256": _checksums(place)}
+    document = {"version": VERSION, "facts": dict(facts), "shapes": _shapes(state), "sha256": _checksums(place)}
     partial = place / f".{CHECKSUMS}"
     partial.write_text(json.dumps(document, indent=2))
     partial.replace(place / CHECKSUMS)
@@ -61,16 +61,24 @@ def restore(directory: Path, like: Any, facts: Mapping[str, Any]) -> tuple[int, 
     place = directory.absolute() / str(found[-1])
     try:
         document = json.loads((place / CHECKSUMS).read_bytes())
-    except (OSError, ValueError) as error:
+        version, before, shapes, sha256 = (document.get(name) for name in ("version", "facts", "shapes", "sha256"))
+    except (OSError, ValueError, AttributeError) as error:
         raise unreadable(place / CHECKSUMS, error) from error
-    version = document.get("version")
     require(version == VERSION, f"{place}: a checkpoint of version {version}, this program reads {VERSION}")
-    require(_checksums(place) == document.get("sha256"), f"{place}: damaged; a file is not as it was written")
+    require(
+        _checksums(place) == sha256 and isinstance(before, dict), f"{place}: damaged; a file is not as it was written"
+    )
     for name, value in facts.items():
-        old = document["facts"].get(name)
+        old = before.get(name)
         require(old == value, f"{place}: was made with {name} = {old!r}, not {value!r}")
+    require(shapes == _shapes(like), f"{place}: of another version of this program (other arrays)")
     with ocp.StandardCheckpointer() as checkpointer:
         return found[-1], checkpointer.restore(place / "state", jax.tree.map(_abstract, like))
+
+
+def _shapes(state: Any) -> dict[str, str]:
+    leaves = jax.tree.leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{x.dtype} {list(x.shape)}" for path, x in leaves if hasattr(x, "dtype")}
 
 
 def _abstract(x: Any) -> Any:

@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from torta_jax.learn import pathwise
+from torta_jax.schedulers.features import Surprise
 from torta_jax.schedulers.learned import LARGEST, Learned
 from torta_jax.schedulers.rules import Outlook
 from torta_jax.sim import fluid
@@ -33,9 +34,9 @@ class Script(Learned):
 
     script: Any = None  # [T, R, len(CORRECTIONS)], before they are limited
 
-    def correct(self, outlook: Outlook, observation: Observation) -> jax.Array:
+    def correct(self, outlook: Outlook, surprise: Surprise, observation: Observation) -> jax.Array:
         """Those of the slot."""
-        del outlook
+        del outlook, surprise
         return self.script[observation.slot]
 
 

@@ -1,5 +1,7 @@
 """Training through the fluid model: the slope of what users pay for, in the weights of a policy (analytic gradient)."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import optax
 from flax import struct
 from jax import lax
 
+from torta_jax.cores import cores
 from torta_jax.learn.worlds import HARD, Range, random_world
 from torta_jax.sim import fluid
 from torta_jax.sim.env import Objective
@@ -16,6 +19,10 @@ from torta_jax.sim.state import Physics
 
 WORLDS, PARAMETERS = range(2)
 """Streams of random numbers."""
+
+
+BLOCK = 8
+"""Worlds that a thread takes at once."""
 
 
 class Sizes(NamedTuple):
@@ -73,32 +80,40 @@ class Learner(NamedTuple):
         parameters = self.policy.fresh(jax.random.fold_in(key, PARAMETERS))
         return Training(parameters, ADAM.init(parameters), jnp.int32(0), key)
 
-    def worlds(self, key: jax.Array) -> World:
-        """[num_worlds] worlds, decided by the key alone."""
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.sizes.num_worlds))
+    def worlds(self, key: jax.Array, which: jax.Array) -> World:
+        """The worlds of some numbers [n], decided by key and number alone; kinds take turns from a drawn one on."""
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(which)
         ends = jax.tree.map(lambda *each: jnp.stack(each), *map(floats, self.kinds))
-        turn = jnp.arange(self.sizes.num_worlds) % len(self.kinds)
+        turn = (which + jax.random.bits(key, dtype=jnp.uint8)) % len(self.kinds)
         kinds = jax.tree.map(lambda x: x[turn], ends)
         make = lambda key, kind: random_world(  # noqa: E731
             key, kind, self.sizes.num_regions, self.sizes.num_servers, self.sizes.num_slots
         )
         return jax.vmap(make)(keys, kinds)
 
-    def costs(self, worlds: World, policy) -> jax.Array:
-        """[num_worlds] seconds per task."""
-        return jax.vmap(lambda world: cost(world, self.physics, policy, self.objective, self.sizes))(worlds)
+    def slopes(self, state: Training, which: jax.Array) -> tuple[jax.Array, Any]:
+        """Seconds per task [n] in the next update's worlds of some numbers [n], and their slopes in the parameters."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, WORLDS), state.updates)
+        slope = jax.value_and_grad(self.cost)
+        return jax.vmap(slope, in_axes=(None, 0))(state.parameters, self.worlds(key, which))
 
-    def update(self, state: Training, numbers: Numbers) -> tuple[Training, dict[str, jax.Array]]:
-        """One step on fresh worlds; the second part is what to log."""
-        worlds = self.worlds(jax.random.fold_in(jax.random.fold_in(state.key, WORLDS), state.updates))
+    def cost(self, parameters: Any, world: World) -> jax.Array:
+        """[] seconds per task."""
+        policy = self.policy.replace(parameters=parameters)
+        return cost(world, self.physics, policy, self.objective, self.sizes)
 
-        def loss(parameters, world):
-            policy = self.policy.replace(parameters=parameters)
-            return cost(world, self.physics, policy, self.objective, self.sizes)
+    def improve(
+        self, state: Training, numbers: Numbers, values: jax.Array, slopes: Any
+    ) -> tuple[Training, dict[str, jax.Array]]:
+        """One step, from the costs and slopes of all worlds; the second part is what to log.
 
-        values, slopes = jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0))(state.parameters, worlds)
+        A world whose slope is not finite counts as flat, and is counted.
+        """
         norms = jax.vmap(optax.tree.norm)(slopes)
+        known = jnp.isfinite(norms)
+        slopes = jax.tree.map(lambda g: jnp.where(known.reshape(-1, *[1] * (g.ndim - 1)), g, 0.0), slopes)
         # World by world: in a few the queue is about to run over, and their slope would be the only one.
+        norms = jnp.where(known, norms, 0.0)
         weight = jnp.minimum(1, numbers.max_grad_norm / jnp.maximum(norms, 1e-12)) / norms.size
         slope = jax.tree.map(lambda g: jnp.tensordot(weight, g, axes=1), slopes)
         change, optimiser = ADAM.update(slope, state.optimiser)
@@ -107,7 +122,34 @@ class Learner(NamedTuple):
         rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
         parameters = jax.tree.map(lambda w, c: w - rate * c, state.parameters, change)
         state = Training(parameters, optimiser, state.updates + 1, state.key)
-        return state, {"cost": values.mean(), "gradient_norm": jnp.median(norms), "learning_rate": rate}
+        log = {"cost": values.mean(), "gradient_norm": jnp.median(norms), "learning_rate": rate}
+        return state, log | {"without_slope": (~known).sum(), "weights_norm": optax.tree.norm(parameters)}
+
+    def update(self, state: Training, numbers: Numbers) -> tuple[Training, dict[str, jax.Array]]:
+        """One step on fresh worlds; the second part is what to log."""
+        return self.improve(state, numbers, *self.slopes(state, jnp.arange(self.sizes.num_worlds)))
+
+
+def by_cores(learner: Learner) -> Callable[[Training, Numbers], tuple[Training, dict[str, jax.Array]]]:
+    """`learner.update`, not pure: on a CPU a thread for each core takes the slopes of `BLOCK` worlds at a time.
+
+    One program for every block, so that the bits are the same on any number of cores.
+    """
+    every = learner.sizes.num_worlds
+    if jax.local_devices()[0].platform != "cpu":
+        return jax.jit(learner.update)
+    size = max(size for size in range(1, min(BLOCK, every) + 1) if every % size == 0)
+    slopes, threads = jax.jit(learner.slopes), ThreadPoolExecutor(cores())
+
+    @jax.jit
+    def improve(state, numbers, parts):
+        return learner.improve(state, numbers, *jax.tree.map(lambda *each: jnp.concatenate(each), *parts))
+
+    def update(state, numbers):
+        block = lambda first: jax.block_until_ready(slopes(state, jnp.arange(first, first + size)))  # noqa: E731
+        return improve(state, numbers, list(threads.map(block, range(0, every, size))))
+
+    return update
 
 
 def floats(kind: Range) -> Range:

@@ -14,10 +14,10 @@ from torta_jax.errors import require, unknown
 from torta_jax.learn import constraints, pathwise, ppo, predictor, routing, worlds
 from torta_jax.schedulers import heads
 from torta_jax.schedulers.actor import Actor
-from torta_jax.schedulers.learned import Learned
+from torta_jax.schedulers.learned import VERSION, Learned
 from torta_jax.types import numbers
 
-KINDS = {"calm": worlds.CALM, "hard": worlds.HARD}
+KINDS = {"calm": worlds.CALM, "hard": worlds.HARD, "light": worlds.LIGHT}
 
 DAY = 1920
 """Slots of 45 s; the paper's policy learns at any hour."""
@@ -29,10 +29,15 @@ RECORDING, PREDICTOR = range(2)
 """Streams of random numbers."""
 
 
+Update = Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+"""(state, numbers) -> state, what to log."""
+
+
 class Recipe(NamedTuple):
     """A training that can begin."""
 
-    learner: Any  # `init(key) -> state`, `update(state, numbers) -> state, log`
+    learner: Any  # `init(key) -> state`, `update(state, numbers) -> state, log`; pure
+    update: Update  # the learner's, compiled, on all that the machine has
     numbers: Any
     learned: Callable[[Any], Any]  # of a state, what a policy file holds
     facts: dict[str, Any]  # what it must know to make a policy of that
@@ -65,7 +70,8 @@ def torta(
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
     learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds))
     settings = numbers(pathwise.Numbers(learning_rate=learning_rate, updates=float(updates)))
-    return Recipe(learner, settings, lambda state: state.parameters, {"policy": "torta"})
+    facts = {"policy": "torta", "network": VERSION}
+    return Recipe(learner, pathwise.by_cores(learner), settings, lambda state: state.parameters, facts)
 
 
 def torta_paper(
@@ -102,4 +108,5 @@ def torta_paper(
         found = {"network": {"params": state.parameters["params"]["policy"]}, "predictor": foresight}
         return jax.tree.map(lambda x: x.astype(jnp.float16), found)  # a million numbers, of which three digits count
 
-    return Recipe(learner, settings, learned, {"policy": "torta-paper", "head": head, "regions": cluster.num_regions})
+    facts = {"policy": "torta-paper", "head": head, "regions": cluster.num_regions}
+    return Recipe(learner, jax.jit(learner.update), settings, learned, facts)

@@ -10,7 +10,7 @@ import jax
 from jax import lax
 
 from torta_jax.learn import checkpoint
-from torta_jax.learn.recipes import Recipe
+from torta_jax.learn.recipes import Recipe, Update
 
 SAVE_EVERY_S = 30.0
 """Between two checkpoints."""
@@ -32,7 +32,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    learner: Any,
+    update: Update,
     numbers: Any,
     state: Any,
     updates: int,
@@ -44,7 +44,7 @@ def train(
     """Update until `updates` are done in all.
 
     Args:
-        learner: has `update(state, numbers) -> state, log`, as `pathwise.Learner` and `ppo.Learner`.
+        update: one step, as a recipe's.
         state: where to go on from; its number of updates says how many are done.
         log: rows of those.
         keep: called now and then and at the end, also where an interruption or a number that is not finite is the end.
@@ -52,7 +52,6 @@ def train(
     Raises:
         NotFinite: naming the quantity and the update.
     """
-    update = jax.jit(learner.update)
     trained = Trained(state, list(log or []))
     saved = time.monotonic()
     try:

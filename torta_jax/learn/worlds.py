@@ -9,7 +9,7 @@ from torta_jax.sim.slot import World, make_world
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import random_scenario
 
-CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS = range(7)
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK = range(8)
 """Streams of random numbers."""
 
 
@@ -19,6 +19,7 @@ class Range(struct.PyTreeNode):
     load: tuple[float, float] = (0.3, 0.5)
     noise_sigma: tuple[float, float] = (0.1, 0.3)
     idle: tuple[float, float] = (1.0, 1.0)  # factor on the watts of idling and warming
+    work: tuple[float, float] = (1.0, 1.0)  # factor on the work of a task
     max_surge: float = 1.0  # 1: none
     max_price: float = 1.0
 
@@ -28,6 +29,9 @@ CALM = Range()
 
 HARD = Range(load=(0.25, 0.45), noise_sigma=(0.2, 0.5), idle=(1.0, 1.5), max_surge=2.0, max_price=4.0)
 """Prices that move, demand that is hard to foretell, sharp surges, dear idling."""
+
+LIGHT = Range(load=(0.03, 0.2), work=(0.1, 0.5))
+"""Short tasks, a fleet that is mostly off."""
 
 
 def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int, num_slots: int) -> World:
@@ -41,10 +45,13 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
     cluster = cluster.replace(
         idle_w=jnp.minimum(cluster.idle_w * idle, cluster.active_w), warming_w=cluster.warming_w * idle
     )
+    work = pick(WORK, kind.work)
     workload = SYNTHETIC.replace(
         load=pick(LOAD, kind.load),
         start_hour_utc=pick(HOUR, (0.0, 24.0)),
         noise_sigma=pick(NOISE, kind.noise_sigma),
+        work_low_s=SYNTHETIC.work_low_s * work,
+        work_high_s=SYNTHETIC.work_high_s * work,
     )
     scenario = random_scenario(
         jax.random.fold_in(key, EVENTS),

@@ -27,6 +27,9 @@ BY_NAME: dict[str, Callable[[], Rules]] = {
 NAMES = tuple(BY_NAME)
 """Policies that are numbers alone: one compiled program serves them all."""
 
+COMPARED = (*NAMES, "torta-learned")
+"""What `torta compare` runs unless it is asked for others."""
+
 
 def get(name: str) -> Rules:
     """The policy called `name`.
@@ -42,6 +45,7 @@ def get(name: str) -> Rules:
 
 __all__ = [
     "BY_NAME",
+    "COMPARED",
     "LEARNED",
     "NAMES",
     "Learned",

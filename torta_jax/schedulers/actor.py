@@ -12,6 +12,9 @@ from torta_jax.schedulers.rules import UNKNOWN_LOAD, Outlook, Rules
 from torta_jax.sim.observe import Observation
 from torta_jax.types import Cluster
 
+LIMIT = 10.0
+"""Whatever a network is told is within ± this."""
+
 
 class Memory(Outlook):
     """An outlook, the last slots, what the predictor makes of them, and the plan that the matrix was held against."""
@@ -55,7 +58,8 @@ class Actor(Rules):
         capacity = jnp.maximum(observation.capacity(), 1e-6)
         counts = jnp.where(observation.slot == 0, UNKNOWN_LOAD * capacity, observation.arrivals)
         seen = (observation.utilisation, observation.waiting / capacity, counts / capacity)
-        newest = jnp.stack(seen, axis=-1)[None]
+        # A region that is down has no capacity to measure by: the predictor has never seen such numbers.
+        newest = jnp.clip(jnp.stack(seen, axis=-1), -LIMIT, LIMIT)[None]
         past = jnp.where(observation.slot == 0, newest, jnp.concatenate([newest, state.past[:-1]]))
         outlook = self.look_ahead(state, observation)
         foreseen = super().expected(outlook)
@@ -80,7 +84,7 @@ def features(state: Memory, observation: Observation) -> jax.Array:
     capacity = jnp.maximum(observation.capacity(), 1e-6)
     latency = observation.cluster.latency_s / jnp.maximum(observation.cluster.latency_s.mean(), 1e-9)
     parts = (state.past, state.foreseen / capacity, latency, observation.matrix)
-    return jnp.concatenate([jnp.clip(part, -10, 10).ravel() for part in parts])
+    return jnp.concatenate([jnp.clip(part, -LIMIT, LIMIT).ravel() for part in parts])
 
 
 def num_features(regions: int) -> int:

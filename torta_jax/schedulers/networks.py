@@ -48,22 +48,20 @@ class ActorCritic(nn.Module):
 class Shared(nn.Module):
     """The same small network for every region, which also sees the mean over all regions.
 
-    Takes features [R, F]; returns [R, outputs] and a value []. Any R, and no order of regions, matters: permuted
-    regions give permuted outputs.
+    Takes features [R, F]; returns [R, outputs]. Any R will do, and no order of regions matters: permuted regions give
+    permuted outputs.
     """
 
     outputs: int
-    hidden: Sequence[int] = (64, 64)
+    hidden: Sequence[int]
     last_scale: float = 0.01
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, features: jax.Array) -> jax.Array:
         x = nn.relu(nn.Dense(self.hidden[0], name="enter")(features))
         context = x.mean(axis=-2, keepdims=True)
         x = jnp.concatenate([x, jnp.broadcast_to(context, x.shape)], axis=-1)
-        raw = Perceptron(self.hidden[1:], self.outputs, self.last_scale, name="region")(x)
-        value = Perceptron(self.hidden[1:], 1, name="value")(context[..., 0, :])
-        return raw, value[..., 0]
+        return Perceptron(self.hidden[1:], self.outputs, self.last_scale, name="region")(x)
 
 
 class Shares(nn.Module):

@@ -312,15 +312,23 @@ def serve(world: World, scheduler, policy, flows: Flows, warm, tasks, slot_s, fl
     per_task = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
     per_task = jnp.where(usable.any(axis=-1), per_task, flows.service_s)
     capacity = jnp.where(usable, capacity, 0.0)
-    total, most = work.sum(axis=-1), capacity.sum(axis=-1)
-    full = jnp.minimum(1.0, FULL * most / jnp.maximum(total, least))
-    # What the favourites cannot take goes to whoever has time left.
-    taken = jnp.minimum(work * full[:, None], capacity)
-    spare = capacity - taken
-    over = total * full - taken.sum(axis=-1)
-    taken = taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None]
+    taken, share = poured(work, capacity, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    return busy, full, per_task, queue_wait(total * full, most, slot_s, per_task, spread(workload))
+    queues = queue_wait(work.sum(axis=-1) * share, capacity.sum(axis=-1), slot_s, per_task, spread(workload))
+    return busy, share, per_task, queues
+
+
+def poured(work: jax.Array, capacity: jax.Array, least) -> tuple[jax.Array, jax.Array]:
+    """Lane seconds [R, S] that servers work of those meant for them, and the share [R] that a region works at all.
+
+    What the favourites cannot take goes to whoever has time left.
+    """
+    total, most = work.sum(axis=-1), capacity.sum(axis=-1)
+    share = jnp.minimum(1.0, FULL * most / jnp.maximum(total, least))
+    taken = jnp.minimum(work * share[:, None], capacity)
+    spare = capacity - taken
+    over = total * share - taken.sum(axis=-1)
+    return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None], share
 
 
 def service_times(cluster: Cluster, workload, fluid: Fluid) -> jax.Array:

@@ -1,0 +1,133 @@
+"""How much of the gap to foresight is knowing the rates to come: a network that is told them, by the same training.
+
+    python -m experiments.foretold results/blind/policy.npz results/train/policy.npz
+
+Foresight (`torta_jax.learn.clairvoyant`) knows the counts of every slot, which nobody can. The network trained here is
+told the true rates of the coming slots, with surges and noise, but not the counts that are drawn from them: what it
+gains over the network that is not told is the worth of a perfect forecast, what foresight gains over it is luck, and
+what a network of this kind does not make of what it knows. Unseen clusters, in the fluid model.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import generalise
+from torta_jax import schedulers
+from torta_jax.evaluate.compare import bootstrap_mean
+from torta_jax.learn import pathwise, train
+from torta_jax.learn.recipes import KINDS
+from torta_jax.schedulers.features import LIMIT, NUM_FEATURES, features
+from torta_jax.schedulers.learned import NETWORK, Learned
+from torta_jax.sim import fluid
+from torta_jax.sim.slot import World
+from torta_jax.sim.state import Physics
+from torta_jax.types import numbers
+
+AHEAD = 4
+"""Slots whose rates are told, the coming one first: as many as the longest cold start."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    files: Annotated[tuple[Path, Path], tyro.conf.Positional]  # of `torta train torta`: blind, and not
+    kinds: tuple[str, ...] = ("calm", "hard")
+    updates: int = 1500
+    clusters: int = 16
+    steps: int = 200  # of foresight
+    slots: int = 160
+
+
+class Told(Learned):
+    """A network that is told what the rates will be."""
+
+    rates: Any = None  # [T, R] tasks per slot, of the world it acts in
+
+    def fresh(self, key: jax.Array) -> Any:
+        """Parameters to start learning from."""
+        return NETWORK.init(key, jnp.zeros((1, NUM_FEATURES + AHEAD)))
+
+    def correct(self, outlook, surprise, observation) -> jax.Array:
+        """What the network makes of the rates to come, and of what others see."""
+        seen = features(self.expected(outlook), outlook, surprise, observation)
+        coming = jnp.minimum(observation.slot + jnp.arange(AHEAD), len(self.rates) - 1)
+        told = self.rates[coming].T / jnp.maximum(observation.capacity(), 1e-6)[:, None]
+        seen = jnp.concatenate([seen, jnp.clip(told, 0.0, LIMIT)], axis=-1)
+        return jnp.asarray(NETWORK.apply(self.parameters, seen))
+
+
+def told(policy: Told, world: World) -> Told:
+    """The policy in a world."""
+    return policy.replace(rates=world.prepared.rate)
+
+
+class Learner(pathwise.Learner):
+    """Trains a policy that is told."""
+
+    def cost(self, parameters: Any, world: World) -> jax.Array:
+        """[] seconds per task."""
+        policy = told(self.policy.replace(parameters=parameters), world)
+        return pathwise.cost(world, self.physics, policy, self.objective, self.sizes)
+
+
+def trained(options: Options, tell) -> Told:
+    """The network that is told, after training."""
+    policy = numbers(Told(**vars(schedulers.get("torta"))))
+    learner = Learner(policy, pathwise.Sizes(), tuple(KINDS.values()))
+    settings = numbers(pathwise.Numbers(updates=float(options.updates)))
+    begin = jax.jit(learner.init)(jax.random.key(0))
+    done = train.train(pathwise.by_cores(learner), settings, begin, options.updates, tell=tell)
+    return policy.replace(parameters=done.state.parameters)
+
+
+def objectives(worlds: World, policy: Learned, options: Options) -> np.ndarray:
+    """[clusters] of a policy in the fluid model."""
+
+    def one(world):
+        mine = told(policy, world) if isinstance(policy, Told) else policy
+        return fluid.simulate(world, Physics(), mine, options.slots)[1]
+
+    return generalise.per_world(jax.jit(jax.vmap(one))(worlds))["objective"]
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    begun = time.perf_counter()
+
+    def tell(done: int, updates: int, _: dict[str, float]) -> None:
+        if done % 50 == 0:
+            console.print(f"{time.perf_counter() - begun:.0f} s: {done} of {updates} updates")
+
+    blind, learned = (numbers(schedulers.load(path)) for path in options.files)
+    policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
+    judged = generalise.Options((), clusters=options.clusters, foresight=options.clusters, slots=options.slots)
+    for kind in options.kinds:
+        worlds = generalise.held_out(judged, KINDS[kind], 12)
+        found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}
+        found["foresight"] = generalise.by_foresight(worlds, learned, judged)
+        gap = (found["tuned numbers"] - found["foresight"]).sum()
+        shown = Table(title=f"{kind}, {options.clusters} clusters, fluid model")
+        for column in ("policy", "objective", "difference %", "of gap %"):
+            shown.add_column(column, justify="left" if column == "policy" else "right")
+        for name, values in found.items():
+            gain = values - found["tuned numbers"]
+            low, high = bootstrap_mean(100 * gain / found["tuned numbers"].mean())
+            mean = 100 * gain.mean() / found["tuned numbers"].mean()
+            closed = f"{-100 * gain.sum() / gap:.0f}"
+            shown.add_row(name, f"{values.mean():.2f}", f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", closed)
+        Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
+
+
+if __name__ == "__main__":
+    main()
