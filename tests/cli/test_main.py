@@ -246,7 +246,10 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         (["compare", "--load", "high"], "--load = 'high': a number from 0.001 to 100"),
         (["compare", "--load", "it's"], """--load = "it's": a number from 0.001 to 100"""),
         (["compare", "--fleet-seed", "-1"], "--fleet-seed = -1: a whole number from 0 to 2147483647"),
-        (["compare", "--seeds", "50", "--slots", "100000"], "keep seeds × slots within 4,300,000"),
+        (
+            ["compare", "--seeds", "50", "--slots", "100000"],
+            "keep seeds × slots within 3,800,000",
+        ),
         (["compare", "--config", ""], "--config = ''"),
         (["compare", "--policies", "tortta"], "did you mean 'torta'"),
         (["compare", "--policies"], "--policies = (): a list of names"),

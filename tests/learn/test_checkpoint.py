@@ -7,6 +7,7 @@ import pytest
 
 from torta_jax.errors import InputError
 from torta_jax.learn import checkpoint
+from torta_jax.learn.checkpoint import CHECKSUMS
 from torta_jax.learn.pathwise import Training
 
 FACTS = {"policy": "torta", "regions": 12}
@@ -45,11 +46,16 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         checkpoint.restore(tmp_path, state_of(0), FACTS | {"regions": 25})
 
 
-def test_a_flipped_bit_or_a_missing_end_is_refused(tmp_path):
+@pytest.mark.parametrize("of_checksums", [False, True])
+def test_a_flipped_bit_or_a_missing_end_is_refused(tmp_path, of_checksums):
     checkpoint.save(tmp_path, 10, state_of(1), FACTS)
-    file = max((path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    files = (path for path in tmp_path.rglob("*") if path.is_file() and (path.name == CHECKSUMS) == of_checksums)
+    file = max(files, key=lambda path: path.stat().st_size)
     whole = file.read_bytes()
-    for damaged in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:]):
-        file.write_bytes(damaged)
-        with pytest.raises(InputError, match="damaged"):
+    for at in (0, len(whole) // 3, 2 * len(whole) // 3):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(InputError, match=r"damaged|cannot be read|other arrays|was made with|of version"):
             checkpoint.restore(tmp_path, state_of(0), FACTS)
+    file.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"damaged|cannot be read"):
+        checkpoint.restore(tmp_path, state_of(0), FACTS)
