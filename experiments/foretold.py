@@ -111,7 +111,8 @@ def main() -> None:
 
     blind, learned = (numbers(schedulers.load(path)) for path in options.files)
     policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
-    judged = generalise.Options((), clusters=options.clusters, foresight=options.clusters, slots=options.slots)
+    size = {"clusters": options.clusters, "foresight": options.clusters, "steps": options.steps, "slots": options.slots}
+    judged = generalise.Options((), **size)
     for kind in options.kinds:
         worlds = generalise.held_out(judged, KINDS[kind], 12)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}

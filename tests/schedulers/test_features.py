@@ -1,4 +1,4 @@
-"""What the network sees: finite, limited, of any number of regions in any order, and how wrong forecasts have been."""
+"""What the network sees: finite, limited, told apart, and how wrong forecasts have been."""
 
 import jax
 import jax.numpy as jnp
