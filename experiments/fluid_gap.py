@@ -1,34 +1,43 @@
 """How far the fluid model is from the task model: every measure of some policies, and what a change of a number does.
 
 Training looks at the fluid model alone, so what matters beside the means is that a change makes both better or both
-worse. Abilene, the middle of an evaluation's hours, the same rates in both (draws of tasks are the task model's own).
+worse. First random worlds as training has them, under keys of their own, and how long tasks wait there; then Abilene,
+the middle of an evaluation's hours. Rates are the same in both models, draws of tasks are the task model's own.
 
     python -m experiments.fluid_gap
 """
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import generalise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate, world_keys
+from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.tuned import with_numbers
-from torta_jax.sim import fluid
+from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
-from torta_jax.sim.slot import make_world
+from torta_jax.sim.fluid_servers import Fluid, queue_wait
+from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
 
-POLICIES = ("torta", "skylb-engineered", "torta-paper", "skylb")
+RANDOM = 1_000_005
+"""Keys of the random worlds are folded from this number: neither training nor evaluation sees them."""
+
+POLICIES = ("torta", "torta-learned", "skylb-engineered", "torta-paper", "skylb")
 CHANGES: dict[str, dict[str, Any]] = {
     "fill regions to .7": {"transport": {"utilisation": 0.7}},
     "fill regions to .9": {"transport": {"utilisation": 0.9}},
@@ -43,6 +52,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 TOLD = ("objective", "response_s", "power_cost_usd")
 MEASURES = (*TOLD, "wait_s", "inference_s", "warmup_s", "switching_cost", "dropped")
+LOADS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Ends of the classes of utilisation."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class Options:
 
     seeds: int = 8
     slots: int = 240
+    clusters: int = 16  # random ones of each kind
+    cluster_slots: int = 120
 
 
 def measures(slots: Any) -> dict[str, float]:
@@ -65,8 +78,69 @@ def measures(slots: Any) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+@partial(jax.jit, static_argnames="slots")
+def lanes_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
+    """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, their wait, and the utilisation.
+
+    Lane time per task is that which policies are told.
+    """
+
+    def one(world):
+        regions, lanes = world.cluster.num_regions, world.cluster.lane_mask.sum(axis=-2)
+
+        def step(carry, _):
+            state, totals, _, record = slot.run_slot(world, physics, policy, *carry, axis_name="clusters")
+            pool, taken = record.pool, record.order >= 0
+            waited = jnp.where(taken, pool.start_s - jnp.maximum(pool.arrival_s, 0.0), 0.0)
+            add = lambda x: jnp.zeros(regions).at[pool.region].add(x)  # noqa: E731
+            load = record.usage.busy_s.sum(axis=-1) / jnp.maximum((record.usage.on_s * lanes).sum(axis=-1), 1e-6)
+            found = {"load": load, "tasks": add(taken.astype(float)), "wait_s": add(waited)}
+            return (state, totals), found | {"service_s": state.observed.service_s}
+
+        return jax.lax.scan(step, slot.reset(world, physics, policy), None, length=slots)[1]
+
+    return jax.vmap(one, axis_name="clusters")(worlds)
+
+
+def random_worlds(options: Options, console: Console) -> None:
+    """Tables of both models in the worlds of training, and of the wait by utilisation."""
+    size = generalise.Options((), clusters=options.clusters, slots=options.cluster_slots)
+    columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
+    shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
+    waits = Table(title="wait in s of `torta`'s tasks, by utilisation of a region's warm lanes: formula / task model")
+    for table, names in ((shown, ("kind", "policy", *columns)), (waits, ("kind", *map("from {}".format, LOADS)))):
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="left" if name in ("kind", "policy") else "right")
+    for kind, ends in KINDS.items():
+        worlds = generalise.held_out(size, ends, 12, RANDOM)
+        for name in POLICIES[:3]:
+            policy = numbers(schedulers.get(name))
+            found = generalise.in_fluid(worlds, policy, size), generalise.in_tasks(worlds, policy, size)
+            both = [[one[column].mean() for one in found] for column in columns]
+            shown.add_row(kind, name, *(f"{flows:.3g} / {exact:.3g}" for flows, exact in both))
+        waits.add_row(kind, *wait_by_load(worlds, size))
+    console.print(shown)
+    console.print(waits)
+
+
+def wait_by_load(worlds: World, size: generalise.Options) -> list[str]:
+    """Cells of the formula and of the task model for each class of utilisation."""
+    one = jax.tree.map(lambda x: x[0], worlds.cluster)
+    physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
+    parts = [lanes_of(some, physics, numbers(policy), size.slots) for some in generalise.batches(worlds, size.clusters)]
+    seen = jax.tree.map(lambda *each: np.concatenate(each)[:, generalise.SKIPPED :].ravel(), *parts)
+    formula = np.asarray(queue_wait(seen["load"], np.ones_like(seen["load"]), seen["service_s"], Fluid()))
+    which = np.digitize(seen["load"], LOADS) - 1
+    cells = []
+    for k in range(len(LOADS)):
+        tasks = np.where(which == k, seen["tasks"], 0.0)
+        said = (tasks * formula).sum() / max(tasks.sum(), 1), seen["wait_s"][which == k].sum() / max(tasks.sum(), 1)
+        cells.append(f"{said[0]:.2f} / {said[1]:.2f}" if tasks.sum() else "")
+    return cells
+
+
+def abilene(options: Options, console: Console) -> None:
+    """Tables of some policies, and of changes of `torta`."""
     cluster = clusters.build("abilene")
     skipped_h = (480 - options.slots) / 2 * Physics().slot_s / 3600
     workload = Synthetic.create()
@@ -85,8 +159,7 @@ def main() -> None:
     made = worlds(world_keys(range(options.seeds)))
     play = jax.jit(lambda policy: jax.vmap(lambda w: fluid.simulate(w, Physics(), policy, options.slots)[1])(made))
     found = {name: (measures(play(numbers(policy))), measures(tasks[name].slots)) for name, policy in policies.items()}
-    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
-    shown = Table(title="fluid / task model")
+    shown = Table(title="Abilene: fluid / task model")
     for column in ("policy", *MEASURES):
         shown.add_column(column.replace("_", " "), justify="left" if column == "policy" else "right")
     for name in POLICIES:
@@ -101,6 +174,13 @@ def main() -> None:
         cells = [[found[name][i][measure] - base[i][measure] for i in (0, 1)] for measure in TOLD]
         shown.add_row(name, *(f"{flows:+.2f} / {exact:+.2f}" for flows, exact in cells))
     console.print(shown)
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+    random_worlds(options, console)
+    abilene(options, console)
 
 
 if __name__ == "__main__":

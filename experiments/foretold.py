@@ -111,8 +111,8 @@ def main() -> None:
 
     blind, learned = (numbers(schedulers.load(path)) for path in options.files)
     policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
-    size = {"clusters": options.clusters, "foresight": options.clusters, "steps": options.steps, "slots": options.slots}
-    judged = generalise.Options((), **size)
+    many = options.clusters
+    judged = generalise.Options((), clusters=many, foresight=many, steps=options.steps, slots=options.slots)
     for kind in options.kinds:
         worlds = generalise.held_out(judged, KINDS[kind], 12)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}

@@ -100,3 +100,18 @@ def test_every_world_is_taken_once_and_in_order_on_any_number_of_cores(monkeypat
     _, seen = update(None, 2.0)  # type: ignore[arg-type]
     np.testing.assert_array_equal(seen["values"], np.arange(worlds))
     np.testing.assert_array_equal(seen["slopes"], 2.0 * np.arange(worlds))
+
+
+@pytest.mark.slow
+def test_an_update_has_the_same_bits_on_any_number_of_cores(monkeypatch):
+    learner = pathwise.Learner(policy_of(), SIZES._replace(num_worlds=3 * pathwise.BLOCK))
+    begin = jax.jit(learner.init)(jax.random.key(0))
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(pathwise, "cores", lambda cores=cores: cores)
+        update, state = pathwise.by_cores(learner), begin
+        for _ in range(3):
+            state, log = update(state, numbers(pathwise.Numbers()))
+        found.append((state.parameters, log))
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -5,16 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.references.queues import mean_wait_mmc
 from torta_jax import schedulers, workload
 from torta_jax.cluster import random_cluster
 from torta_jax.evaluate.rollout import numbers
+from torta_jax.learn.recipes import KINDS
+from torta_jax.learn.worlds import random_world
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import activation, fluid
 from torta_jax.sim.env import Objective
+from torta_jax.sim.simulate import advance, start
 from torta_jax.sim.slot import make_world
 from torta_jax.sim.state import Physics, initial_state
 from torta_jax.workload.scenario import Failure, Surge, compile
+from torta_jax.workload.synthetic import padding_for
 
 REGIONS, SERVERS, SLOTS = 5, 8, 24
 EVENTS = [Surge(8, 4, 3.0), Failure(14, 4, [2])]
@@ -80,15 +83,29 @@ def test_a_server_is_warm_when_its_warm_up_is_over():
     np.testing.assert_allclose(shares, in_slot, atol=1e-5)
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 16])
-@pytest.mark.parametrize("load", [0.5, 0.8, 0.9])
-def test_the_wait_is_near_that_of_erlang(lanes, load):
-    """Exponential work has a squared coefficient of variation of one; the formula is exact for one lane."""
-    service = 10.0
-    work, most = jnp.asarray([load * lanes * 45.0]), jnp.asarray([lanes * 45.0])
-    found = fluid.queue_wait(work, most, 45.0, jnp.asarray([service]), 1.0)[0]
-    exact = mean_wait_mmc(lanes, load * lanes / service, service)
-    assert found == pytest.approx(exact, rel=1e-5 if lanes == 1 else 0.3, abs=0.005 * service)
+@pytest.mark.parametrize("kind", ["calm", "light"])
+def test_flows_wait_run_and_cost_what_tasks_do(kind):
+    """Nothing of the fluid model is fitted to these worlds."""
+    slots, skipped = 60, 12
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(4))
+    worlds = jax.jit(jax.vmap(lambda key: random_world(key, KINDS[kind], 12, 24, slots)))(keys)
+    room = padding_for(float(worlds.prepared.cumulative_rate[..., -1].max()), 1e-6)
+    worlds = worlds.replace(workload=worlds.workload.replace(max_tasks=room))
+    physics = Physics().sized(jax.tree.map(lambda x: x[0], worlds.cluster), room, 4.0)
+
+    def in_tasks(world):
+        return advance(world, physics, policy(), start(world, physics, policy()), slots, axis_name="worlds")[1]
+
+    flows = jax.jit(jax.vmap(lambda world: fluid.simulate(world, Physics(), policy(), slots)[1]))(worlds)
+    tasks = jax.jit(jax.vmap(in_tasks, axis_name="worlds"))(worlds)
+
+    def per_task(found, name):
+        total = jax.tree.map(lambda x: x[:, skipped:].sum(), found)
+        return float(getattr(total, name) / total.completed)
+
+    for name, within in {"inference_s": 0.06, "response_s": 0.08, "power_cost_usd": 0.06}.items():
+        assert per_task(flows, name) == pytest.approx(per_task(tasks, name), rel=within), name
+    assert per_task(flows, "wait_s") == pytest.approx(per_task(tasks, "wait_s"), abs=0.6)
 
 
 def test_the_same_target_gives_the_same_capacity_in_both_models():

@@ -25,8 +25,8 @@ DAY = 1920
 EPISODE_UPDATES = 2
 """Rollouts that make an episode of `torta_paper`."""
 
-RECORDING, PREDICTOR = range(2)
-"""Streams of random numbers."""
+RECORDING, PREDICTOR = range(6, 8)
+"""Streams of random numbers, beside those of `ppo`."""
 
 
 Update = Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]

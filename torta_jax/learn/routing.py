@@ -16,8 +16,12 @@ from torta_jax.sim.slot import World, make_world, price_now
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 
-WARM_UP = 8
-"""Slots by the plan alone before an episode begins: the first ones are unlike any other."""
+WARM_UP = 24
+"""Slots by the plan alone before an episode begins: every server is on at first, and none stops before the end of the
+policy's cool-down (20 slots)."""
+
+START = 17
+"""Stream of random numbers, beside the world's own: where in the day an episode begins."""
 
 
 class Reward(struct.PyTreeNode):
@@ -54,7 +58,7 @@ class Routing(NamedTuple):
         """An episode that begins in a random slot of the day, after `WARM_UP` slots by the plan."""
         slots = params.scenario.alive.shape[0]
         world = make_world(params.cluster, params.workload, params.scenario, key, slots, params.physics.slot_s)
-        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, slots - params.length - WARM_UP + 1)
+        first = jax.random.randint(jax.random.fold_in(key, START), (), 0, slots - params.length - WARM_UP + 1)
         policy = by_plan(params.policy)
         flows = fluid.reset(world, params.physics, policy).replace(slot=first)
         flows, _ = lax.scan(

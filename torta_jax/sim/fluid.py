@@ -5,6 +5,7 @@ measures by how much the two differ. A policy is the same object in both, asked 
 can be differentiated in its numbers.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from jax import lax
 from jax.scipy.stats import norm
 
 from torta_jax.sim import activation, dispatch
-from torta_jax.sim.affinity import Offer
 from torta_jax.sim.energy import J_PER_KWH
+from torta_jax.sim.fluid_servers import LEAST, Fluid, Served, serve
 from torta_jax.sim.observe import Observation
 from torta_jax.sim.slot import World, price_now
 from torta_jax.sim.state import Physics
@@ -28,30 +29,8 @@ COUNTS = 16
 WARMING_SLOTS = 4
 """Slots that the longest warm-up may take (180 s in slots of 45 s)."""
 
-ROUNDS, DAMPING = 8, 0.4
-"""In which tasks find out how busy the servers are that all of them prefer."""
-
-MOST_WANTED = 4.0
-"""Work that is offered to a server, over what it can do, counts up to this."""
-
-FULL = 0.98
-"""Utilisation beyond which a region serves no more: the rest waits."""
-
-STEEPEST = 0.95
-"""Utilisation up to which the wait without a backlog grows: its slope grows as 1 / (1 - utilisation)²."""
-
-LEAST = 0.01
-"""A smaller share of a server counts as none: ratios to it would have slopes without bound."""
-
-
-class Fluid(struct.PyTreeNode):
-    """What the task model decides in detail and this one sums up in a number."""
-
-    temperature: float = 0.4  # of the choice among servers, in standard deviations of their scores
-    blur: float = 0.08  # more of it for every lane time that tasks wait: queues of some length vary more
-    miss: float = 0.065  # share of tasks that load their model
-    queue: float = 0.5  # of a lane time that is left of the task which a busy server is at
-    patience_slots: float = 3.0  # a backlog longer than this is dropped
+HOPS = 3
+"""What a region has no room for goes to others, of whom some turn out to be full, too."""
 
 
 class Flows(struct.PyTreeNode):
@@ -132,29 +111,25 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
 
     arrivals = counts(world, flows.slot)
     stays = jnp.where(alive, flows.backlog, 0.0)
-    sent = overflow(cluster, scheduler.rule, flows, alive, warm, arrivals[:, None] * matrix, slot_s)
+    sent = spilled(cluster, scheduler.rule, flows, alive, warm, arrivals[:, None] * matrix, slot_s)
     come = sent.sum(axis=0) + (flows.backlog - stays) @ matrix  # who waits in a region that fails is sent again
-    busy, share_done, service_s, waits = serve(world, scheduler, policy, flows, warm, come + stays, slot_s, fluid)
-
-    done = (come + stays) * share_done
+    last = Served(flows.busy, jnp.ones_like(come), flows.service_s, jnp.zeros_like(come))
+    served = serve(world, partial(scheduler.affinity, policy), come + stays, flows.backlog, warm, last, slot_s, fluid)
+    done = (come + stays) * served.share
     left = come + stays - done
     lanes = (warm * cluster.lane_mask.sum(axis=-2)).sum(axis=-1)
-    held = fluid.patience_slots * slot_s * lanes / service_s
-    dropped = jnp.maximum(left - held, 0.0)
-    backlog = left - dropped
-    standing = 0.5 * (flows.backlog + backlog)  # in the mean over the slot
-    wait_s = (standing * slot_s + done * waits).sum()
-    inference_s = (done * service_s).sum()
-    network_s = (sent * (cluster.latency_s + cluster.latency_s.T)).sum()
+    backlog = jnp.minimum(left, fluid.patience_slots * slot_s * lanes / served.service_s)
 
-    warming = on - warm
-    watts = warm * (cluster.idle_w + busy * (cluster.active_w - cluster.idle_w)) + warming * cluster.warming_w
-    energy_kwh = watts.sum(axis=-1) * slot_s / J_PER_KWH
+    standing = 0.5 * (flows.backlog + backlog)  # in the mean over the slot
+    wait_s = (standing * slot_s + done * served.wait_s).sum()
+    inference_s = (done * served.service_s).sum()
+    network_s = (sent * (cluster.latency_s + cluster.latency_s.T)).sum()
+    energy_kwh = energy(cluster, on, warm, served.busy, slot_s)
     shares = jnp.where(arrivals[:, None] > 0, sent / jnp.maximum(arrivals, 1e-6)[:, None], flows.shares)
     metrics = FlowMetrics(
         arrived=arrivals.sum(),
         completed=done.sum(),
-        dropped=dropped.sum(keepdims=True),
+        dropped=(left - backlog).sum(keepdims=True),
         response_s=wait_s + inference_s + network_s,
         wait_s=wait_s,
         inference_s=inference_s,
@@ -165,15 +140,15 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
         warmup_s=(starts * cluster.warmup_s).sum(),
         switching_cost=change(shares, flows.shares, arrivals, flows.arrivals),
     )
-    measured = flows.service_s + physics.service_weight * (service_s - flows.service_s)
+    measured = flows.service_s + physics.service_weight * (served.service_s - flows.service_s)
     flows = Flows(
         slot=flows.slot + 1,
         on=on,
         starts=begun,
         backlog=backlog,
-        queue=backlog + done * waits / slot_s,
-        outstanding=backlog + done * (waits + service_s) / slot_s,
-        busy=lax.stop_gradient(busy),  # the slope of a choice among servers in that of the last slot explodes
+        queue=backlog + done * served.wait_s / slot_s,
+        outstanding=backlog + done * (served.wait_s + served.service_s) / slot_s,
+        busy=lax.stop_gradient(served.busy),  # the slope of a choice of servers in that of the last slot explodes
         service_s=jnp.where(come > 0, measured, flows.service_s),
         arrivals=arrivals,
         shares=shares,
@@ -250,6 +225,12 @@ def warm_share(cluster: Cluster, on, begun, slot_s) -> jax.Array:
     return jnp.clip(on - (begun * cold).sum(axis=0), 0.0, 1.0)
 
 
+def spilled(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, sent, slot_s) -> jax.Array:
+    """[R, R] tasks by origin and region, `sent` [R, R] as the matrix says, after `HOPS` times of `overflow`."""
+    hop = lambda sent, _: (overflow(cluster, rule, flows, alive, warm, sent, slot_s), None)  # noqa: E731
+    return lax.scan(hop, sent, None, length=HOPS)[0]
+
+
 def overflow(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, sent, slot_s) -> jax.Array:
     """[R, R] tasks by origin and region after full regions have sent some on.
 
@@ -274,115 +255,10 @@ def overflow(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, s
     return sent * (1 - share) + (sent * share) @ to
 
 
-def serve(world: World, scheduler, policy, flows: Flows, warm, tasks, slot_s, fluid: Fluid):
-    """Share the tasks [R] of a slot among the servers.
-
-    Returns:
-        Utilisation [R, S], the share of the tasks that is served [R], lane time per task [R], and the wait per task in
-        queues that are no backlog [R].
-    """
-    cluster, workload = world.cluster, world.workload
-    kinds = workload.kind_share / workload.kind_share.sum()
-    lane_s = service_times(cluster, workload, fluid)
-    capacity = warm * cluster.lane_mask.sum(axis=-2) * slot_s  # [R, S] lane seconds
-    least = LEAST * slot_s
-    usable = capacity > least
-    load = tasks[None, :, None] * kinds[:, None, None]
-    ahead = flows.backlog * slot_s / jnp.maximum(capacity.sum(axis=-1), least)  # tasks per lane
-
-    def split(busy):
-        # A server that all would like has a queue, until others are as good.
-        wait = fluid.queue * lane_s.mean(axis=0) * busy * (1 + busy)
-        offers = jax.vmap(lambda s, match: offer(cluster, s, match, wait, busy, fluid))(lane_s, cluster.kind_match)
-        score = jax.vmap(lambda one: scheduler.affinity(policy, one))(offers)
-        queued = mean_warm(wait / lane_s.mean(axis=0), warm) + ahead
-        scale = (fluid.temperature + fluid.blur * queued[:, None]) * deviation(score, usable)
-        logit = score / scale + jnp.log(jnp.maximum(warm, LEAST))
-        return jnp.where(usable, jax.nn.softmax(jnp.where(usable, logit, -1e9), axis=-1), 0.0)
-
-    def again(busy):
-        used = (load * split(busy) * lane_s).sum(axis=0) / jnp.maximum(capacity, least)
-        return (1 - DAMPING) * busy + DAMPING * jnp.minimum(used, MOST_WANTED)
-
-    busy = flows.busy
-    for _ in range(ROUNDS):
-        busy = again(busy)
-    chosen = split(busy)
-    work = (load * chosen * lane_s).sum(axis=0)  # [R, S] lane seconds
-    per_task = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
-    per_task = jnp.where(usable.any(axis=-1), per_task, flows.service_s)
-    capacity = jnp.where(usable, capacity, 0.0)
-    taken, share = poured(work, capacity, least)
-    busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    queues = queue_wait(work.sum(axis=-1) * share, capacity.sum(axis=-1), slot_s, per_task, spread(workload))
-    return busy, share, per_task, queues
-
-
-def poured(work: jax.Array, capacity: jax.Array, least) -> tuple[jax.Array, jax.Array]:
-    """Lane seconds [R, S] that servers work of those meant for them, and the share [R] that a region works at all.
-
-    What the favourites cannot take goes to whoever has time left.
-    """
-    total, most = work.sum(axis=-1), capacity.sum(axis=-1)
-    share = jnp.minimum(1.0, FULL * most / jnp.maximum(total, least))
-    taken = jnp.minimum(work * share[:, None], capacity)
-    spare = capacity - taken
-    over = total * share - taken.sum(axis=-1)
-    return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None], share
-
-
-def service_times(cluster: Cluster, workload, fluid: Fluid) -> jax.Array:
-    """[3, R, S] mean lane time of each kind, loading included."""
-    work_s = 0.5 * (workload.work_low_s + workload.work_high_s)
-    per_s = workload.prefill_share / cluster.prefill_speed + (1 - workload.prefill_share) / cluster.decode_speed
-    return work_s * per_s / cluster.kind_match + fluid.miss * cluster.switch_s
-
-
-def spread(workload) -> jax.Array:
-    """Squared coefficient of variation of a task's work, uniform between its ends."""
-    low, high = workload.work_low_s, workload.work_high_s
-    return ((high - low) ** 2 / 12) / jnp.maximum((0.5 * (low + high)) ** 2, 1e-9)
-
-
-def queue_wait(work, most, slot_s, per_task, scv) -> jax.Array:
-    """[R] mean wait in M/G/c after Sakasegawa (Ann. Inst. Stat. Math. 29, 1977), c the warm lanes, one at least."""
-    lanes = jnp.maximum(most / slot_s, 1.0)
-    load = jnp.clip(work / jnp.maximum(lanes * slot_s, 1e-6), 0.0, STEEPEST)
-    power = jnp.sqrt(2 * (lanes + 1)) - 1
-    return 0.5 * (1 + scv) * per_task / lanes * jnp.maximum(load, 1e-6) ** power / (1 - load)
-
-
-def mean_warm(x, warm) -> jax.Array:
-    """[R] mean of x [R, S] over the warm servers."""
-    return (x * warm).sum(axis=-1) / jnp.maximum(warm.sum(axis=-1), LEAST)
-
-
-def deviation(score, usable) -> jax.Array:
-    """[3, R, 1] standard deviation of the scores [3, R, S] of a region's usable servers."""
-    count = jnp.maximum(usable.sum(axis=-1, keepdims=True), 1)
-    mean = jnp.where(usable, score, 0.0).sum(axis=-1, keepdims=True) / count
-    square = jnp.where(usable, (score - mean) ** 2, 0.0).sum(axis=-1, keepdims=True) / count
-    return jnp.sqrt(square + 1e-6)
-
-
-def offer(cluster: Cluster, service_s, match, wait_s, busy, fluid: Fluid) -> Offer:
-    """What servers offer in the mean to a task of one kind, [R, S] each; nothing is known of models and prefixes."""
-    zero = jnp.zeros_like(service_s)
-    return Offer(
-        usable=cluster.server_mask,
-        wait_s=wait_s,
-        loading_s=fluid.miss * cluster.switch_s,
-        service_s=service_s,
-        resident=zero + 1 - fluid.miss,
-        hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
-        heat=zero,
-        similarity=zero,
-        prefix_hit=zero,
-        utilisation=busy,
-        queue=busy / jnp.maximum(1 - busy, 0.1),
-        idle_s=zero,
-        turn=jnp.zeros(service_s.shape, jnp.int32),
-    )
+def energy(cluster: Cluster, on, warm, busy, slot_s) -> jax.Array:
+    """[R] kWh of a slot: servers draw their idle watts, more as they are busy, and those of warming before."""
+    watts = warm * (cluster.idle_w + busy * (cluster.active_w - cluster.idle_w)) + (on - warm) * cluster.warming_w
+    return watts.sum(axis=-1) * slot_s / J_PER_KWH
 
 
 def change(shares, last, arrivals, last_arrivals) -> jax.Array:
