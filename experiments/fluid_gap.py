@@ -35,7 +35,9 @@ from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
 
 RANDOM = 1_000_005
-"""Keys of the random worlds are folded from this number: neither training nor evaluation sees them."""
+"""Keys of the random worlds are folded from this number: nothing was trained, fitted or evaluated on them."""
+THERE = ("torta", "torta-learned", "skylb-engineered")
+"""Policies that are shown in random worlds."""
 
 POLICIES = ("torta", "torta-learned", "skylb-engineered", "torta-paper", "skylb")
 CHANGES: dict[str, dict[str, Any]] = {
@@ -53,7 +55,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 TOLD = ("objective", "response_s", "power_cost_usd")
 MEASURES = (*TOLD, "wait_s", "inference_s", "warmup_s", "switching_cost", "dropped")
 LOADS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Ends of the classes of utilisation."""
+"""Lower ends of the classes of utilisation."""
+FEW = 2.5
+"""Lanes; with fewer a queue is another one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def lanes_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, j
             waited = jnp.where(taken, pool.start_s - jnp.maximum(pool.arrival_s, 0.0), 0.0)
             add = lambda x: jnp.zeros(regions).at[pool.region].add(x)  # noqa: E731
             load = record.usage.busy_s.sum(axis=-1) / jnp.maximum((record.usage.on_s * lanes).sum(axis=-1), 1e-6)
-            found = {"load": load, "tasks": add(taken.astype(float)), "wait_s": add(waited)}
+            warm = record.usage.on_s.sum(axis=-1) / physics.slot_s
+            found = {"load": load, "lanes": warm, "tasks": add(taken.astype(float)), "wait_s": add(waited)}
             return (state, totals), found | {"service_s": state.observed.service_s}
 
         return jax.lax.scan(step, slot.reset(world, physics, policy), None, length=slots)[1]
@@ -108,35 +113,43 @@ def random_worlds(options: Options, console: Console) -> None:
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
     waits = Table(title="wait in s of `torta`'s tasks, by utilisation of a region's warm lanes: formula / task model")
-    for table, names in ((shown, ("kind", "policy", *columns)), (waits, ("kind", *map("from {}".format, LOADS)))):
+    for table, names in (
+        (shown, ("kind", "policy", *columns)),
+        (waits, ("kind", "lanes", *map("from {}".format, LOADS))),
+    ):
         for name in names:
-            table.add_column(name.replace("_", " "), justify="left" if name in ("kind", "policy") else "right")
+            table.add_column(name.replace("_", " "), justify="left" if name in ("kind", "policy", "lanes") else "right")
     for kind, ends in KINDS.items():
         worlds = generalise.held_out(size, ends, 12, RANDOM)
-        for name in POLICIES[:3]:
+        for name in THERE:
             policy = numbers(schedulers.get(name))
             found = generalise.in_fluid(worlds, policy, size), generalise.in_tasks(worlds, policy, size)
             both = [[one[column].mean() for one in found] for column in columns]
             shown.add_row(kind, name, *(f"{flows:.3g} / {exact:.3g}" for flows, exact in both))
-        waits.add_row(kind, *wait_by_load(worlds, size))
+        for lanes, row in wait_by_load(worlds, size).items():
+            waits.add_row(kind, lanes, *row)
     console.print(shown)
     console.print(waits)
 
 
-def wait_by_load(worlds: World, size: generalise.Options) -> list[str]:
-    """Cells of the formula and of the task model for each class of utilisation."""
+def wait_by_load(worlds: World, size: generalise.Options) -> dict[str, list[str]]:
+    """Formula and task model for each class of utilisation, in regions with few warm servers and in others."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
     parts = [lanes_of(some, physics, numbers(policy), size.slots) for some in generalise.batches(worlds, size.clusters)]
     seen = jax.tree.map(lambda *each: np.concatenate(each)[:, generalise.SKIPPED :].ravel(), *parts)
     formula = np.asarray(queue_wait(seen["load"], np.ones_like(seen["load"]), seen["service_s"], Fluid()))
-    which = np.digitize(seen["load"], LOADS) - 1
-    cells = []
-    for k in range(len(LOADS)):
-        tasks = np.where(which == k, seen["tasks"], 0.0)
-        said = (tasks * formula).sum() / max(tasks.sum(), 1), seen["wait_s"][which == k].sum() / max(tasks.sum(), 1)
-        cells.append(f"{said[0]:.2f} / {said[1]:.2f}" if tasks.sum() else "")
-    return cells
+    which, few = np.digitize(seen["load"], LOADS) - 1, seen["lanes"] < FEW
+    rows: dict[str, list[str]] = {"one or two": [], "more": []}
+    for lanes, here in zip(rows, (few, ~few), strict=True):
+        for k in range(len(LOADS)):
+            at = here & (which == k)
+            tasks, wait_s = seen["tasks"][at], seen["wait_s"][at].sum()
+            said = (
+                f"{(tasks * formula[at]).sum() / tasks.sum():.2f} / {wait_s / tasks.sum():.2f}" if tasks.sum() else ""
+            )
+            rows[lanes].append(said)
+    return rows
 
 
 def abilene(options: Options, console: Console) -> None:

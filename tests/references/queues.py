@@ -1,4 +1,4 @@
-"""Mean waits of queues in closed form."""
+"""Queues in closed form: mean waits, losses."""
 
 import math
 
@@ -19,3 +19,9 @@ def mean_wait_mmc(servers: int, arrival_rate: float, mean_service: float) -> flo
 def mean_wait_mg1(arrival_rate: float, mean_service: float, mean_square: float) -> float:
     """M/G/1 after Pollaczek and Khinchine."""
     return arrival_rate * mean_square / (2 * (1 - arrival_rate * mean_service))
+
+
+def erlang_b(servers: int, load: float) -> float:
+    """Share of the customers that M/G/c without a queue refuses."""
+    terms = [load**k / math.factorial(k) for k in range(servers + 1)]
+    return terms[-1] / sum(terms)

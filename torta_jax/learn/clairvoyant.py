@@ -69,7 +69,8 @@ def optimise(
         steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
     """
     script = script_of(world, physics, policy, sizes.num_slots)
-    free = jnp.arange(sizes.num_slots) < sizes.num_slots - LAST
+    slot = jnp.arange(sizes.num_slots)
+    free = (slot >= sizes.skipped) & (slot < sizes.num_slots - LAST)  # nor in the first, which are not charged
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
     cost = partial(pathwise.cost, world, physics, objective=objective, sizes=sizes)
 

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from torta_jax.calibration import CALIBRATED
 from torta_jax.cluster.random import random_cluster
 from torta_jax.sim.slot import World, make_world
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import random_scenario
 
-CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK = range(8)
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, SPEED, MISMATCH = range(10)
 """Streams of random numbers."""
 
 
@@ -20,6 +21,9 @@ class Range(struct.PyTreeNode):
     noise_sigma: tuple[float, float] = (0.1, 0.3)
     idle: tuple[float, float] = (1.0, 1.0)  # factor on the watts of idling and warming
     work: tuple[float, float] = (1.0, 1.0)  # factor on the work of a task
+    # Of GPUs, see `random_cluster`.
+    speed_spread: tuple[float, float] = (CALIBRATED.speed_spread, CALIBRATED.speed_spread)
+    mismatch: tuple[float, float] = (CALIBRATED.mismatch, CALIBRATED.mismatch)
     max_surge: float = 1.0  # 1: none
     max_price: float = 1.0
 
@@ -30,8 +34,11 @@ CALM = Range()
 HARD = Range(load=(0.25, 0.45), noise_sigma=(0.2, 0.5), idle=(1.0, 1.5), max_surge=2.0, max_price=4.0)
 """Prices that move, demand that is hard to foretell, sharp surges, dear idling."""
 
-LIGHT = Range(load=(0.03, 0.2), work=(0.1, 0.5))
-"""Short tasks, a fleet that is mostly off."""
+LIGHT = Range(
+    load=(0.03, 0.2), work=(0.1, 0.5), speed_spread=(CALIBRATED.speed_spread, 1.0), mismatch=(CALIBRATED.mismatch, 1.0)
+)
+"""Short tasks, a fleet that is mostly off; GPUs from those of the calibrated world to those of a replayed trace, which
+take the catalogue's times and suit all tasks alike."""
 
 
 def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int, num_slots: int) -> World:
@@ -40,7 +47,8 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
     def pick(stream, ends):
         return jax.random.uniform(jax.random.fold_in(key, stream), minval=ends[0], maxval=ends[1])
 
-    cluster = random_cluster(jax.random.fold_in(key, CLUSTER), num_regions, num_servers)
+    speeds = {"speed_spread": pick(SPEED, kind.speed_spread), "mismatch": pick(MISMATCH, kind.mismatch)}
+    cluster = random_cluster(jax.random.fold_in(key, CLUSTER), num_regions, num_servers, **speeds)
     idle = pick(IDLE, kind.idle)
     cluster = cluster.replace(
         idle_w=jnp.minimum(cluster.idle_w * idle, cluster.active_w), warming_w=cluster.warming_w * idle

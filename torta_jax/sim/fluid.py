@@ -16,7 +16,7 @@ from jax.scipy.stats import norm
 
 from torta_jax.sim import activation, dispatch
 from torta_jax.sim.energy import J_PER_KWH
-from torta_jax.sim.fluid_servers import LEAST, Fluid, Served, serve
+from torta_jax.sim.fluid_servers import LEAST, Fluid, serve
 from torta_jax.sim.observe import Observation
 from torta_jax.sim.slot import World, price_now
 from torta_jax.sim.state import Physics
@@ -30,7 +30,16 @@ WARMING_SLOTS = 4
 """Slots that the longest warm-up may take (180 s in slots of 45 s)."""
 
 HOPS = 3
-"""What a region has no room for goes to others, of whom some turn out to be full, too."""
+"""Times that what is refused looks for room: the nearest region may have too little for all."""
+
+HALF = 0.5
+"""A whole number of tasks is at a limit half a task sooner than a normal number is, and limits are rounded up."""
+
+MUCH = 1e3
+"""Outstanding tasks per lane where there is no limit."""
+
+NEARNESS = 4.0
+"""How much less goes to a region that is farther, by the mean latency."""
 
 
 class Flows(struct.PyTreeNode):
@@ -40,8 +49,8 @@ class Flows(struct.PyTreeNode):
     on: jax.Array  # [R, S] share of each server that is switched on
     starts: jax.Array  # [WARMING_SLOTS, R, S] share started in the last slots, the newest first
     backlog: jax.Array  # [R] tasks that wait for capacity
-    queue: jax.Array  # [R] tasks that wait, in the mean over the last slot
-    outstanding: jax.Array  # [R] tasks in the region, in the mean over the last slot
+    queue: jax.Array  # [R] tasks that wait: the backlog, and those in lanes' queues in the mean over the last slot
+    outstanding: jax.Array  # [R] those, and the tasks that run in the mean
     busy: jax.Array  # [R, S] utilisation of the last slot
     service_s: jax.Array  # [R] measured lane time per task
     arrivals: jax.Array  # [R] last slot, by origin
@@ -65,6 +74,7 @@ class FlowMetrics(struct.PyTreeNode):
     energy_kwh: jax.Array
     power_cost_usd: jax.Array
     warmup_s: jax.Array
+    model_load_s: jax.Array
     switching_cost: jax.Array
 
 
@@ -111,10 +121,10 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
 
     arrivals = counts(world, flows.slot)
     stays = jnp.where(alive, flows.backlog, 0.0)
-    sent = spilled(cluster, scheduler.rule, flows, alive, warm, arrivals[:, None] * matrix, slot_s)
+    sent = overflow(cluster, scheduler.rule, flows, alive, warm, arrivals[:, None] * matrix, slot_s)
     come = sent.sum(axis=0) + (flows.backlog - stays) @ matrix  # who waits in a region that fails is sent again
-    last = Served(flows.busy, jnp.ones_like(come), flows.service_s, jnp.zeros_like(come))
-    served = serve(world, partial(scheduler.affinity, policy), come + stays, flows.backlog, warm, last, slot_s, fluid)
+    affinity = partial(scheduler.affinity, policy)
+    served = serve(world, affinity, come + stays, flows.backlog, warm, flows.busy, flows.service_s, slot_s, fluid)
     done = (come + stays) * served.share
     left = come + stays - done
     lanes = (warm * cluster.lane_mask.sum(axis=-2)).sum(axis=-1)
@@ -138,6 +148,7 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
         energy_kwh=energy_kwh.sum(),
         power_cost_usd=(energy_kwh * seen.price_usd_per_kwh).sum(),
         warmup_s=(starts * cluster.warmup_s).sum(),
+        model_load_s=fluid.loading * inference_s,
         switching_cost=change(shares, flows.shares, arrivals, flows.arrivals),
     )
     measured = flows.service_s + physics.service_weight * (served.service_s - flows.service_s)
@@ -225,34 +236,49 @@ def warm_share(cluster: Cluster, on, begun, slot_s) -> jax.Array:
     return jnp.clip(on - (begun * cold).sum(axis=0), 0.0, 1.0)
 
 
-def spilled(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, sent, slot_s) -> jax.Array:
-    """[R, R] tasks by origin and region, `sent` [R, R] as the matrix says, after `HOPS` times of `overflow`."""
-    hop = lambda sent, _: (overflow(cluster, rule, flows, alive, warm, sent, slot_s), None)  # noqa: E731
-    return lax.scan(hop, sent, None, length=HOPS)[0]
-
-
 def overflow(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, sent, slot_s) -> jax.Array:
-    """[R, R] tasks by origin and region after full regions have sent some on.
+    """[R, R] tasks by origin and region, of those `sent` [R, R] by the matrix, after full regions have refused some.
 
-    The number outstanding is taken to be normal with a Poisson number's variance; what is above the limit goes to
-    regions with room, the nearer the more.
+    They go to regions with room, the nearer to their origin the more; what nobody takes stays.
     """
     lanes = (warm * cluster.lane_mask.sum(axis=-2)).sum(axis=-1)
-    per_task = flows.service_s / slot_s
-    outstanding = (sent.sum(axis=0) + flows.backlog) * per_task
-    spread = jnp.sqrt(outstanding + 1.0)
+    per_task = flows.service_s / slot_s  # lanes that a task per slot occupies
     acts = jnp.isfinite(rule.keep_below)
-    limit = jnp.where(acts, rule.keep_below, 0.0) * lanes
-    z = (limit - outstanding) / spread
-    excess = spread * (norm.pdf(z) - z * norm.cdf(-z))
-    most = jnp.where(jnp.isfinite(rule.room_below), rule.room_below, 1e3) * lanes
-    room = jnp.where(alive, jax.nn.softplus((most - outstanding) / spread) * spread, 0.0)
-    near = -cluster.latency_s * rule.latency_weight / jnp.maximum(cluster.latency_s.mean(), 1e-6)
-    near = jnp.where(jnp.eye(lanes.shape[0], dtype=bool), -1e9, 4 * near) + jnp.log(room + LEAST**2)
-    to = jax.nn.softmax(near, axis=-1)
-    moving = excess * jnp.minimum(1.0, room.sum() / jnp.maximum(excess.sum(), LEAST))
-    share = jnp.where(acts, jnp.minimum(moving / jnp.maximum(outstanding, LEAST), 1.0), 0.0)
-    return sent * (1 - share) + (sent * share) @ to
+    offered = sent.sum(axis=0) * per_task
+    limit = jnp.where(acts, rule.keep_below, 0.0) * lanes - flows.backlog
+    share = jnp.where(acts & alive, refused(limit + HALF, offered), 0.0)
+    limit = jnp.where(jnp.isfinite(rule.room_below), rule.room_below, MUCH) * lanes - flows.backlog
+    room = jnp.where(alive, spare(limit + HALF, offered * (1 - share)) / per_task, 0.0)
+    near = -NEARNESS * cluster.latency_s * rule.latency_weight / jnp.maximum(cluster.latency_s.mean(), 1e-6)
+
+    def hop(carry, _):
+        settled, looking, room = carry
+        to = jax.nn.softmax(near + jnp.log(room + LEAST**2), axis=-1)
+        come = looking[:, None] * to
+        taken = come * jnp.minimum(1.0, room / jnp.maximum(come.sum(axis=0), LEAST))
+        return (settled + taken, looking - taken.sum(axis=1), jnp.maximum(room - taken.sum(axis=0), 0.0)), None
+
+    away = sent * share
+    begin = (sent - away, away.sum(axis=1), room)
+    settled, looking, _ = lax.scan(hop, begin, None, length=HOPS)[0]
+    return settled + away * (looking / jnp.maximum(away.sum(axis=1), 1e-6))[:, None]
+
+
+def refused(limit: jax.Array, offered: jax.Array) -> jax.Array:
+    """[R] share of arrivals that find `limit` tasks or more, of a mean of `offered` if none were refused.
+
+    Erlang's loss formula in its normal approximation, which serves limits that are no whole numbers.
+    """
+    mean = offered + LEAST
+    z = jnp.maximum((limit - mean) / jnp.sqrt(mean), -30.0)
+    return jnp.minimum(jnp.exp(norm.logpdf(z) - norm.logcdf(z)) / jnp.sqrt(mean), 1.0)
+
+
+def spare(limit: jax.Array, mean: jax.Array) -> jax.Array:
+    """[R] expected number by which a normal number with a Poisson number's variance stays below a limit."""
+    deviation = jnp.sqrt(mean + LEAST)
+    z = (limit - mean) / deviation
+    return deviation * (norm.pdf(z) + z * norm.cdf(z))
 
 
 def energy(cluster: Cluster, on, warm, busy, slot_s) -> jax.Array:

@@ -32,12 +32,11 @@ class Fluid(struct.PyTreeNode):
 
     temperature: float = 0.4  # of the choice among servers, in standard deviations of their scores
     blur: float = 0.08  # more of it for every lane time that tasks wait: queues of some length vary more
-    loading: float = (
-        0.035  # of a task's lane time, in the mean over tasks that load their model and those that need not
-    )
+    loading: float = 0.035  # share of lane time in which models are loaded
     queue: float = 0.5  # of a lane time that is left of the task which a busy server is at
-    wait_share: float = 0.05  # of a lane time, and
-    wait_s: float = 0.35  # seconds that tasks wait, times utilisation over what is left of it
+    # What tasks wait, times utilisation over what is left of it:
+    wait_share: float = 0.03  # of a lane time,
+    wait_s: float = 0.4  # and so many seconds
     patience_slots: float = 3.0  # a backlog longer than this is dropped
 
 
@@ -50,14 +49,15 @@ class Served(NamedTuple):
     wait_s: jax.Array  # [R] per task that finds a lane, in queues that are no backlog
 
 
-def serve(world: World, affinity, tasks, ahead, warm, last: Served, slot_s, fluid: Fluid) -> Served:
+def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, fluid: Fluid) -> Served:
     """Share the tasks [R] of a slot among the servers.
 
     Args:
         affinity: score of an `Offer`, the policy's.
         ahead: [R] of the tasks, those that have waited since the last slot.
         warm: [R, S] share of each server that is warm.
-        last: of the slot before.
+        busy: [R, S] utilisation in the last slot.
+        service_s: [R] lane time per task where no server is warm.
     """
     cluster, workload = world.cluster, world.workload
     kinds = workload.kind_share / workload.kind_share.sum()
@@ -82,10 +82,10 @@ def serve(world: World, affinity, tasks, ahead, warm, last: Served, slot_s, flui
         used = (load * split(busy) * lane_s).sum(axis=0) / jnp.maximum(capacity, least)
         return (1 - DAMPING) * busy + DAMPING * jnp.minimum(used, MOST_WANTED), None
 
-    chosen = split(lax.scan(again, last.busy, None, length=ROUNDS)[0])
+    chosen = split(lax.scan(again, busy, None, length=ROUNDS)[0])
     work = (load * chosen * lane_s).sum(axis=0)  # [R, S] lane seconds
     per_task = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
-    per_task = jnp.where(usable.any(axis=-1), per_task, last.service_s)
+    per_task = jnp.where(usable.any(axis=-1), per_task, service_s)
     capacity = jnp.where(usable, capacity, 0.0)
     taken, share = poured(work, capacity, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
@@ -147,7 +147,7 @@ def offer(cluster: Cluster, service_s, match, wait_s, busy, fluid: Fluid) -> Off
         wait_s=wait_s,
         loading_s=fluid.loading * service_s,
         service_s=service_s,
-        resident=jnp.clip(1 - fluid.loading * service_s / cluster.switch_s, 0.0, 1.0),
+        resident=jnp.clip(1 - fluid.loading * service_s / jnp.maximum(cluster.switch_s, 1e-6), 0.0, 1.0),
         hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
         heat=zero,
         similarity=zero,
