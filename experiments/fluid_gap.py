@@ -113,10 +113,8 @@ def random_worlds(options: Options, console: Console) -> None:
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
     waits = Table(title="wait in s of `torta`'s tasks, by utilisation of a region's warm lanes: formula / task model")
-    for table, names in (
-        (shown, ("kind", "policy", *columns)),
-        (waits, ("kind", "lanes", *map("from {}".format, LOADS))),
-    ):
+    classes = map("from {}".format, LOADS)
+    for table, names in ((shown, ("kind", "policy", *columns)), (waits, ("kind", "lanes", *classes))):
         for name in names:
             table.add_column(name.replace("_", " "), justify="left" if name in ("kind", "policy", "lanes") else "right")
     for kind, ends in KINDS.items():
@@ -144,11 +142,9 @@ def wait_by_load(worlds: World, size: generalise.Options) -> dict[str, list[str]
     for lanes, here in zip(rows, (few, ~few), strict=True):
         for k in range(len(LOADS)):
             at = here & (which == k)
-            tasks, wait_s = seen["tasks"][at], seen["wait_s"][at].sum()
-            said = (
-                f"{(tasks * formula[at]).sum() / tasks.sum():.2f} / {wait_s / tasks.sum():.2f}" if tasks.sum() else ""
-            )
-            rows[lanes].append(said)
+            tasks, number = seen["tasks"][at], seen["tasks"][at].sum()
+            both = (tasks * formula[at]).sum(), seen["wait_s"][at].sum()
+            rows[lanes].append(" / ".join(f"{x / number:.2f}" for x in both) if number else "")
     return rows
 
 

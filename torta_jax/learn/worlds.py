@@ -47,8 +47,13 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
     def pick(stream, ends):
         return jax.random.uniform(jax.random.fold_in(key, stream), minval=ends[0], maxval=ends[1])
 
-    speeds = {"speed_spread": pick(SPEED, kind.speed_spread), "mismatch": pick(MISMATCH, kind.mismatch)}
-    cluster = random_cluster(jax.random.fold_in(key, CLUSTER), num_regions, num_servers, **speeds)
+    cluster = random_cluster(
+        jax.random.fold_in(key, CLUSTER),
+        num_regions,
+        num_servers,
+        speed_spread=pick(SPEED, kind.speed_spread),
+        mismatch=pick(MISMATCH, kind.mismatch),
+    )
     idle = pick(IDLE, kind.idle)
     cluster = cluster.replace(
         idle_w=jnp.minimum(cluster.idle_w * idle, cluster.active_w), warming_w=cluster.warming_w * idle
