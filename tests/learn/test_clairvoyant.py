@@ -24,7 +24,7 @@ def found():
     @jax.jit
     def run():
         own = pathwise.cost(world, Physics(), policy, Objective(), SIZES)
-        best, costs = clairvoyant.optimise(world, policy, SIZES, steps=15, rate=0.01)
+        best, costs = clairvoyant.optimise(world, policy, SIZES, steps=15, rate=0.1)
         again = pathwise.cost(world, Physics(), best, Objective(), SIZES)
         return own, best.script, costs, again, clairvoyant.script_of(world, Physics(), policy, SIZES.num_slots).script
 
@@ -38,14 +38,15 @@ def test_the_first_script_costs_what_the_policy_does(found):
 
 def test_foresight_is_cheaper_and_the_best_script_is_the_one_returned(found):
     own, _, costs, again, _ = found
-    assert costs.min() < 0.9995 * own
+    assert costs.min() < 0.9998 * own
     assert again == pytest.approx(float(costs.min()), rel=1e-4)
 
 
-def test_the_last_slots_stay_as_they_were(found):
-    """So that nothing is saved by running the fleet down before the end."""
+def test_slots_that_are_not_charged_and_the_last_stay_as_they_were(found):
+    """So that nothing is saved by running the fleet down where it costs nothing, or before the end."""
     _, script, _, _, first = found
     changed = np.abs(np.asarray(script - first)).max(axis=(1, 2))
-    assert (changed[: -clairvoyant.LAST] > 0).any()
+    assert (changed[SIZES.skipped : -clairvoyant.LAST] > 0).all()
+    np.testing.assert_array_equal(changed[: SIZES.skipped], 0)
     np.testing.assert_array_equal(changed[-clairvoyant.LAST :], 0)
     assert jnp.isfinite(script).all()
