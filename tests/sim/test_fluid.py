@@ -113,7 +113,8 @@ def test_flows_wait_run_and_cost_what_tasks_do(kind):
 @pytest.mark.parametrize("load", [0.3, 0.7, 1.0, 1.6])
 def test_a_full_region_refuses_what_erlangs_loss_formula_says(limit, load):
     found = fluid.refused(jnp.asarray([limit + fluid.HALF]), jnp.asarray([load * limit]))[0]
-    assert found == pytest.approx(erlang_b(limit, load * limit), abs=0.05)
+    within = 0.08 if limit < 5 else 0.03  # a normal approximation
+    assert found == pytest.approx(erlang_b(limit, load * limit), abs=within)
 
 
 def test_nobody_is_refused_or_lost_where_all_are_full_or_no_rule_acts():
