@@ -3,9 +3,9 @@
     python -m experiments.forecasting [--out results/forecasting.png]
 
 Accuracy is Eq 12. The predictors have learned from other days on Abilene than those they are judged on; smoothing is
-that of `torta`, its numbers tuned. Fig 12: the same worlds with the coming counts known to a given accuracy, through
-`torta_jax.learn.forecasts.corrupt`; forecasts are right in the mean down to 0.2, and at 0.1, which no such forecast can
-have, too high. Policies without a forecast are flat lines.
+that of `torta`, its numbers tuned; what arrived a day before is judged on whole days. Fig 12: the same worlds with the
+coming counts known to a given accuracy, through `torta_jax.learn.forecasts.corrupt`; forecasts are right in the mean
+down to 0.2, and at 0.1, which no such forecast can have, too high. Policies without a forecast are flat lines.
 """
 
 import sys
@@ -89,7 +89,6 @@ def to_come(counts: jax.Array, horizon: int) -> jax.Array:
 
 def yesterday(cluster: Cluster, days: int = 8) -> jax.Array:
     """[H] accuracy of what arrived a day before, on days with another before them."""
-
     scenario = workload.calm(2 * DAY, cluster.num_regions)
 
     def one(key):

@@ -86,7 +86,6 @@ def test_a_server_is_warm_when_its_warm_up_is_over():
 
 @pytest.mark.parametrize("kind", ["calm", "light"])
 def test_flows_wait_run_and_cost_what_tasks_do(kind):
-    """Nothing of the fluid model is fitted to these worlds."""
     slots, skipped = 60, 12
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(4))
     worlds = jax.jit(jax.vmap(lambda key: random_world(key, KINDS[kind], 12, 24, slots)))(keys)
