@@ -27,7 +27,7 @@ def minimise(
         cost: of some numbers; always the same for the same.
         ranges: name -> lowest and highest value.
         evaluations: how often `cost` is called, about.
-        start: numbers to improve, without a look around.
+        start: numbers to improve, without a look around; they are returned where nothing better is found.
         width: first standard deviation of the steps, in shares of the ranges.
         tell: called with every improvement.
     """
@@ -43,12 +43,16 @@ def minimise(
             tell(numbers, value)
         return value
 
-    looks = 0 if start is not None else int(EXPLORE * evaluations)
-    for point in qmc.Halton(len(ranges), rng=0).random(looks):
+    if start is None:
+        looked = qmc.Halton(len(ranges), rng=0).random(int(EXPLORE * evaluations))
+    else:
+        looked = np.clip((np.array([[start[name] for name in ranges]]) - low) / (high - low), 0, 1)
+    for point in looked:
         of_point(point)
-    begin = (np.array([(start or best)[name] for name in ranges]) - low) / (high - low)
+    origin = best or start or {}
+    begin = (np.array([origin[name] for name in ranges]) - low) / (high - low)
     normal = np.random.default_rng(1).standard_normal  # NumPy's own would be shared by searches side by side
-    settings = {"bounds": [0, 1], "maxfevals": evaluations - looks, "verbose": -9}
+    settings = {"bounds": [0, 1], "maxfevals": evaluations - len(looked), "verbose": -9}
     settings |= {"randn": lambda *size: normal(size), "seed": np.nan}
     cma.CMAEvolutionStrategy(np.clip(begin, 0, 1), width, settings).optimize(of_point)
     return best, best_cost

@@ -38,6 +38,12 @@ def test_it_keeps_to_ranges_and_budget_and_returns_the_best_it_has_tried():
     assert 60 <= len(seen) < 75
 
 
+def test_what_it_starts_from_is_kept_where_nothing_is_better():
+    best, cost = minimise(bowl, RANGES, 8, start=OPTIMUM)
+    assert best == OPTIMUM
+    assert cost == 0
+
+
 def test_the_same_search_gives_the_same_numbers():
     np.testing.assert_equal(minimise(bowl, RANGES, 40), minimise(bowl, RANGES, 40))
 
