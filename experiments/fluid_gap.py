@@ -8,6 +8,7 @@ the middle of an evaluation's hours. Rates are the same in both models, draws of
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
-from torta_jax.sim.fluid_servers import Fluid, queue_wait
+from torta_jax.sim.fluid_servers import Fluid, loading, queue_wait
 from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
@@ -56,8 +57,8 @@ TOLD = ("objective", "response_s", "power_cost_usd")
 MEASURES = (*TOLD, "wait_s", "inference_s", "warmup_s", "switching_cost", "dropped")
 LOADS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Lower ends of the classes of utilisation."""
-FEW = 2.5
-"""Lanes; with fewer a queue is another one."""
+SERVERS = {"one": 0.5, "two to five": 1.5, "six to nine": 5.5, "more": 9.5}
+"""Lower ends of the classes of warm servers."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def measures(slots: Any) -> dict[str, float]:
 
 
 @partial(jax.jit, static_argnames="slots")
-def lanes_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
-    """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, their wait, and the utilisation.
+def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
+    """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, what they waited, ran and loaded.
 
-    Lane time per task is that which policies are told.
+    Beside it the utilisation of the warm servers, their number, their time to load a model, and the formula's wait.
     """
 
     def one(world):
@@ -94,13 +95,21 @@ def lanes_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, j
 
         def step(carry, _):
             state, totals, _, record = slot.run_slot(world, physics, policy, *carry, axis_name="clusters")
-            pool, taken = record.pool, record.order >= 0
-            waited = jnp.where(taken, pool.start_s - jnp.maximum(pool.arrival_s, 0.0), 0.0)
-            add = lambda x: jnp.zeros(regions).at[pool.region].add(x)  # noqa: E731
-            load = record.usage.busy_s.sum(axis=-1) / jnp.maximum((record.usage.on_s * lanes).sum(axis=-1), 1e-6)
-            warm = record.usage.on_s.sum(axis=-1) / physics.slot_s
-            found = {"load": load, "lanes": warm, "tasks": add(taken.astype(float)), "wait_s": add(waited)}
-            return (state, totals), found | {"service_s": state.observed.service_s}
+            pool, taken, on_s = record.pool, record.order >= 0, record.usage.on_s
+            add = lambda x: jnp.zeros(regions).at[pool.region].add(jnp.where(taken, x, 0.0))  # noqa: E731
+            on = jnp.maximum(on_s.sum(axis=-1), 1e-6)
+            busy_s, tasks, lane_s = record.usage.busy_s, add(1.0), add(pool.finish_s - pool.start_s)
+            use = record.usage.utilisation(lanes)
+            return (state, totals), {
+                "load": busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6),
+                "servers": on / physics.slot_s,
+                "switch_s": (on_s * world.cluster.switch_s).sum(axis=-1) / on,
+                "tasks": tasks,
+                "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
+                "formula_s": tasks * queue_wait(use, busy_s, lane_s / jnp.maximum(tasks, 1.0), Fluid()),
+                "lane_s": lane_s,
+                "loading_s": add(pool.loading_s),
+            }
 
         return jax.lax.scan(step, slot.reset(world, physics, policy), None, length=slots)[1]
 
@@ -108,15 +117,21 @@ def lanes_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, j
 
 
 def random_worlds(options: Options, console: Console) -> None:
-    """Tables of both models in the worlds of training, and of the wait by utilisation."""
+    """Tables of both models in the worlds of training, and of waits and loading by utilisation."""
     size = generalise.Options((), clusters=options.clusters, slots=options.cluster_slots)
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
-    waits = Table(title="wait in s of `torta`'s tasks, by utilisation of a region's warm lanes: formula / task model")
-    classes = map("from {}".format, LOADS)
-    for table, names in ((shown, ("kind", "policy", *columns)), (waits, ("kind", "lanes", *classes))):
+    by_use = "of `torta`'s tasks, by utilisation of a region's warm servers: formula / task model"
+    waits, loads = Table(title=f"wait in s {by_use}"), Table(title=f"loading in % of lane time {by_use}")
+    classes = list(map("from {}".format, LOADS))
+    left = ("kind", "policy", "servers")
+    for table, names in (
+        (shown, ("kind", "policy", *columns)),
+        (waits, ("kind", "servers", *classes)),
+        (loads, ("kind", "servers", *classes)),
+    ):
         for name in names:
-            table.add_column(name.replace("_", " "), justify="left" if name in ("kind", "policy", "lanes") else "right")
+            table.add_column(name.replace("_", " "), justify="left" if name in left else "right")
     for kind, ends in KINDS.items():
         worlds = generalise.held_out(size, ends, 12, RANDOM)
         for name in THERE:
@@ -124,28 +139,35 @@ def random_worlds(options: Options, console: Console) -> None:
             found = generalise.in_fluid(worlds, policy, size), generalise.in_tasks(worlds, policy, size)
             both = [[one[column].mean() for one in found] for column in columns]
             shown.add_row(kind, name, *(f"{flows:.3g} / {exact:.3g}" for flows, exact in both))
-        for lanes, row in wait_by_load(worlds, size).items():
-            waits.add_row(kind, lanes, *row)
-    console.print(shown)
-    console.print(waits)
+        for servers, wait, load in by_load(worlds, size):
+            waits.add_row(kind, servers, *wait)
+            loads.add_row(kind, servers, *load)
+    for table in (shown, waits, loads):
+        console.print(table)
 
 
-def wait_by_load(worlds: World, size: generalise.Options) -> dict[str, list[str]]:
-    """Formula and task model for each class of utilisation, in regions with few warm servers and in others."""
+def by_load(worlds: World, size: generalise.Options) -> Iterator[tuple[str, list[str], list[str]]]:
+    """For each class of warm servers: wait and loading by class of utilisation, formula and task model."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
-    parts = [lanes_of(some, physics, numbers(policy), size.slots) for some in generalise.batches(worlds, size.clusters)]
+    some = generalise.batches(worlds, size.clusters)
+    parts = [regions_of(each, physics, numbers(policy), size.slots) for each in some]
     seen = jax.tree.map(lambda *each: np.concatenate(each)[:, generalise.SKIPPED :].ravel(), *parts)
-    formula = np.asarray(queue_wait(seen["load"], np.ones_like(seen["load"]), seen["service_s"], Fluid()))
-    which, few = np.digitize(seen["load"], LOADS) - 1, seen["lanes"] < FEW
-    rows: dict[str, list[str]] = {"one or two": [], "more": []}
-    for lanes, here in zip(rows, (few, ~few), strict=True):
+    tasks = np.maximum(seen["tasks"], 1)
+    run_s = (seen["lane_s"] - seen["loading_s"]) / tasks
+    load_s = np.asarray(loading(run_s, seen["switch_s"], seen["servers"], seen["load"], Fluid()))
+    which, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["servers"], list(SERVERS.values())) - 1
+    for i, servers in enumerate(SERVERS):
+        waits, loads = [""] * len(LOADS), [""] * len(LOADS)
         for k in range(len(LOADS)):
-            at = here & (which == k)
-            tasks, number = seen["tasks"][at], seen["tasks"][at].sum()
-            both = (tasks * formula[at]).sum(), seen["wait_s"][at].sum()
-            rows[lanes].append(" / ".join(f"{x / number:.2f}" for x in both) if number else "")
-    return rows
+            at = (group == i) & (which == k) & (seen["tasks"] > 0)
+            if at.any():
+                sums = {name: values[at].sum() for name, values in seen.items()}
+                loaded = (tasks * load_s)[at].sum()
+                waits[k] = f"{sums['formula_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
+                both = loaded / (sums["lane_s"] - sums["loading_s"] + loaded), sums["loading_s"] / sums["lane_s"]
+                loads[k] = " / ".join(f"{100 * share:.1f}" for share in both)
+        yield servers, waits, loads
 
 
 def abilene(options: Options, console: Console) -> None:

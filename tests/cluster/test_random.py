@@ -46,6 +46,16 @@ def test_every_shape_gives_a_valid_cluster(regions, servers, lanes, check_cluste
     check_cluster(one(jax.random.key(7), regions, servers, lanes), regions, servers, lanes)
 
 
+def test_a_share_of_the_servers_is_between_half_of_it_and_all_of_it(check_cluster):
+    make = jax.jit(jax.vmap(lambda key, size: cluster.random_cluster(key, 12, 16, size=size)))
+    for size, most in ((0.3, 5), (0.5, 8), (1e-9, 1)):
+        some = make(KEYS[:50], np.full(50, size))
+        check_cluster(some, 12, 16, 1)
+        servers = np.asarray(some.server_mask.sum(axis=-1))
+        assert servers.min() == (most + 1) // 2
+        assert servers.max() == most
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_latency_is_that_of_scipys_shortest_paths_over_a_gabriel_graph(seed):
     place, link = jax.random.split(jax.random.key(seed))

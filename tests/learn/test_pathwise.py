@@ -8,9 +8,9 @@ import pytest
 
 from torta_jax import schedulers
 from torta_jax.learn import pathwise
-from torta_jax.learn.worlds import CALM, HARD, random_world
+from torta_jax.learn.worlds import CALM, HARD, LIGHT, random_world
 from torta_jax.schedulers.learned import Learned
-from torta_jax.sim import fluid
+from torta_jax.sim import fluid, fluid_servers
 from torta_jax.sim.env import Objective
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
@@ -26,8 +26,9 @@ def policy_of(parameters=None) -> Learned:
 def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
     """Along random directions, in double precision, through network, Sinkhorn and fluid model.
 
-    But for how busy servers were a slot ago, whose slope is left out: here nothing depends on it.
+    Slopes leave out how busy servers were a slot or a round ago: here nothing depends on it.
     """
+    monkeypatch.setattr(fluid_servers, "ROUNDS", 1)
     run_slot = fluid.run_slot
 
     def forgetful(world, physics, policy, flows):
@@ -57,6 +58,17 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
 
             difference = (cost(moved(step)) - cost(moved(-step))) / (2 * step)
             assert optax.tree.vdot(slope, towards) == pytest.approx(float(difference), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.slow
+def test_hardly_any_worlds_slope_explodes():
+    """Of 32 worlds of all kinds over as many slots as training has, at the first weights."""
+    learner = pathwise.Learner(policy_of(), pathwise.Sizes(), (CALM, HARD, LIGHT))
+    state = jax.jit(learner.init)(jax.random.key(5))
+    _, slopes = jax.jit(learner.slopes)(state, jnp.arange(32))
+    norms = jax.vmap(optax.tree.norm)(slopes)
+    assert jnp.median(norms) < 20
+    assert (norms < 100).mean() >= 0.9
 
 
 def test_worlds_are_of_their_kinds_in_turn_and_decided_by_the_key():

@@ -24,6 +24,7 @@ def random_cluster(
     num_servers: int,
     num_lanes: int = 1,
     *,
+    size: float | jax.Array = 1.0,
     speed_spread: float | jax.Array = CALIBRATED.speed_spread,
     mismatch: float | jax.Array = CALIBRATED.mismatch,
     switch_factor: float | jax.Array = CALIBRATED.switch_factor,
@@ -33,7 +34,8 @@ def random_cluster(
     Regions lie at random in a square (side 500 to 8000 km, x runs along a parallel at 40 degrees north) and
     are linked as a Gabriel graph, which is always connected; latency is light in fibre along its shortest
     paths. Prices are log-normal over regions, with an evening peak; demand weights are uniform from 1 to 8.
-    Each region has between half of `num_servers` and all of them (the rest is padding) in a mix of its own.
+    Each region has between half of `num_servers` and all of them, or of the share `size` of these (the rest is
+    padding), in a mix of its own.
     A key gives the same bits in a batch of any size.
 
     Args:
@@ -41,13 +43,14 @@ def random_cluster(
         num_regions: R, 1 to 16384 (static).
         num_servers: S, 1 to 16384 (static).
         num_lanes: L, 1 to 16384 (static).
+        size: share of `num_servers` that a region has at most, in (0, 1] and one server at least; may be traced.
         speed_spread, mismatch, switch_factor: see `equip`; may be traced.
 
     Raises:
         InputError: a size out of range.
     """
-    for name, size in (("num_regions", num_regions), ("num_servers", num_servers), ("num_lanes", num_lanes)):
-        require(1 <= size <= GRID, f"{name} {size}: not from 1 to {GRID}")
+    for name, number in (("num_regions", num_regions), ("num_servers", num_servers), ("num_lanes", num_lanes)):
+        require(1 <= number <= GRID, f"{name} {number}: not from 1 to {GRID}")
     place_key, side_key, link_key, price_key, demand_key, server_key = jax.random.split(key, 6)
     grid = _grid(place_key, num_regions)
     length, bandwidth_gbps = _shortest_paths(grid, link_key)
@@ -55,7 +58,7 @@ def random_cluster(
     km = jnp.exp(jax.random.uniform(side_key, minval=low, maxval=high)) / GRID
     utc_offset_h = (grid[:, 0] - GRID // 2) * (km / KM_PER_DEGREE / 15)
     weight = 2**12 + _below(7 * 2**12, demand_key, (num_regions,))  # whole: the sum has no rounding, no order
-    gpu, mask = _servers(server_key, num_regions, num_servers)
+    gpu, mask = _servers(server_key, num_regions, num_servers, size)
     return Cluster(
         latency_s=length * (km / FIBRE_KM_PER_S),
         bandwidth_gbps=bandwidth_gbps,
@@ -114,11 +117,12 @@ def _prices(key: jax.Array, utc_offset_h: jax.Array) -> jax.Array:
     return mean[:, None] * (1 + swing * jnp.cos((local_hour - 19) * (2 * jnp.pi / 24)))
 
 
-def _servers(key: jax.Array, num_regions: int, num_servers: int) -> tuple[jax.Array, jax.Array]:
+def _servers(key: jax.Array, num_regions: int, num_servers: int, size) -> tuple[jax.Array, jax.Array]:
     """GPU types [R, S] and mask [R, S]: a mix of the cluster, varied by region."""
     count_key, mix_key, type_key = jax.random.split(key, 3)
-    least = (num_servers + 1) // 2
-    mask = jnp.arange(num_servers) < least + _below(num_servers + 1 - least, count_key, (num_regions, 1))
+    most = jnp.clip(jnp.ceil(size * num_servers), 1, num_servers).astype(jnp.int32)
+    least = (most + 1) // 2
+    mask = jnp.arange(num_servers) < least + _below(most + 1 - least, count_key, (num_regions, 1))
     weight = 1 + _below(64, mix_key, (1 + num_regions, len(GPUS)))
     bound = jnp.cumsum(weight[0] * weight[1:], axis=-1)[:, None]  # [R, 1, G]
     pick = _below(bound[..., -1], type_key, mask.shape)

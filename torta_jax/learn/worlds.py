@@ -10,7 +10,7 @@ from torta_jax.sim.slot import World, make_world
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import random_scenario
 
-CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, SPEED, MISMATCH = range(10)
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, SPEED, MISMATCH, SIZE = range(11)
 """Streams of random numbers."""
 
 
@@ -21,7 +21,8 @@ class Range(struct.PyTreeNode):
     noise_sigma: tuple[float, float] = (0.1, 0.3)
     idle: tuple[float, float] = (1.0, 1.0)  # factor on the watts of idling and warming
     work: tuple[float, float] = (1.0, 1.0)  # factor on the work of a task
-    # Of GPUs, see `random_cluster`.
+    # Of servers and GPUs, see `random_cluster`.
+    size: tuple[float, float] = (1 / 3, 1.0)
     speed_spread: tuple[float, float] = (CALIBRATED.speed_spread, CALIBRATED.speed_spread)
     mismatch: tuple[float, float] = (CALIBRATED.mismatch, CALIBRATED.mismatch)
     max_surge: float = 1.0  # 1: none
@@ -51,6 +52,7 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
         jax.random.fold_in(key, CLUSTER),
         num_regions,
         num_servers,
+        size=pick(SIZE, kind.size),
         speed_spread=pick(SPEED, kind.speed_spread),
         mismatch=pick(MISMATCH, kind.mismatch),
     )

@@ -148,7 +148,7 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
         energy_kwh=energy_kwh.sum(),
         power_cost_usd=(energy_kwh * seen.price_usd_per_kwh).sum(),
         warmup_s=(starts * cluster.warmup_s).sum(),
-        model_load_s=fluid.loading * inference_s,
+        model_load_s=(done * served.loading_s).sum(),
         switching_cost=change(shares, flows.shares, arrivals, flows.arrivals),
     )
     measured = flows.service_s + physics.service_weight * (served.service_s - flows.service_s)
@@ -200,10 +200,7 @@ def counts(world: World, slot: jax.Array) -> jax.Array:
 
 
 def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows):
-    """Servers on [R, S], those started [R, S], and the cool-down clock [R]: `activation.switch` without rounding.
-
-    The rank of a server is the order in which the task model starts them.
-    """
+    """Servers on [R, S], those started [R, S], and the cool-down clock [R]: `activation.switch` without rounding."""
     cluster, rule = seen.cluster, scheduler.activation
     mask = cluster.server_mask & seen.alive[:, None]
     most = mask.sum(axis=-1)
@@ -215,18 +212,30 @@ def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows)
     wanted = jnp.clip(wanted, jnp.minimum(1, most), most)
     on = seen.servers_on
     cooling_s = jnp.where(wanted >= on, 0.0, flows.cooling_s + seen.slot_s)
-    lower = jnp.where(cooling_s > rule.cooldown_s, jnp.maximum(wanted, on - rule.max_stops), on)
-    number = jnp.where(wanted > on, jnp.minimum(wanted, on + rule.max_starts), lower)
-    now = jnp.where(mask, jnp.clip(number[:, None] - rank(cluster), 0.0, 1.0), 0.0)
-    return now, jnp.maximum(now - flows.on, 0.0), cooling_s
+    more = jnp.clip(wanted - on, 0.0, rule.max_starts)
+    fewer = jnp.where(cooling_s > rule.cooldown_s, jnp.clip(on - wanted, 0.0, rule.max_stops), 0.0)
+    before = jnp.where(mask, flows.on, 0.0)
+    started = first_of(jnp.where(mask, 1 - before, 0.0), rank(cluster), more)
+    stopped = first_of(before, place(flows.busy), fewer)
+    return before + started - stopped, started, cooling_s
+
+
+def first_of(shares: jax.Array, order: jax.Array, amount: jax.Array) -> jax.Array:
+    """[R, S] of shares of servers [R, S], those that come first in an order [R, S] and make up an amount [R]."""
+    earlier = order[:, None, :] < order[:, :, None]
+    return jnp.clip(amount[:, None] - jnp.where(earlier, shares[:, None, :], 0.0).sum(axis=-1), 0.0, shares)
+
+
+def place(key: jax.Array) -> jax.Array:
+    """[R, S] place of each server when those of a region are sorted by a key [R, S]."""
+    return jnp.argsort(jnp.argsort(key, axis=-1, stable=True), axis=-1, stable=True)
 
 
 def rank(cluster: Cluster) -> jax.Array:
     """[R, S] place of each server in the order of starting, for tasks of all kinds alike; padding comes last."""
     even = jnp.full((cluster.num_regions, 3), 1 / 3)
     score = activation.start_score(cluster, even, jnp.zeros_like(cluster.server_mask))
-    order = jnp.argsort(jnp.where(cluster.server_mask, -score, jnp.inf), axis=-1, stable=True)
-    return jnp.argsort(order, axis=-1, stable=True)
+    return place(jnp.where(cluster.server_mask, -score, jnp.inf))
 
 
 def warm_share(cluster: Cluster, on, begun, slot_s) -> jax.Array:

@@ -23,6 +23,15 @@ FULL = 0.98
 STEEPEST = 0.95
 """Utilisation up to which the wait without a backlog grows: its slope grows as 1 / (1 - utilisation)²."""
 
+FEW = 5.0
+"""Servers; with fewer, models are not loaded more often, until one is alone."""
+
+TAKEN_AS_IT_COMES = 6
+"""Power of utilisation by which servers without the model take tasks."""
+
+ALIKE = 0.1
+"""Scores differ by this share of them for reasons of each task's own (models, prefixes), also of like servers."""
+
 LEAST = 0.01
 """A smaller share of a server counts as none: ratios to it would have slopes without bound."""
 
@@ -30,14 +39,19 @@ LEAST = 0.01
 class Fluid(struct.PyTreeNode):
     """What the task model decides in detail and this one sums up in a number."""
 
-    temperature: float = 0.4  # of the choice among servers, in standard deviations of their scores
+    temperature: float = 0.34  # of the choice among servers, in standard deviations of their scores
     blur: float = 0.08  # more of it for every lane time that tasks wait: queues of some length vary more
-    loading: float = 0.035  # share of lane time in which models are loaded
     queue: float = 0.5  # of a lane time that is left of the task which a busy server is at
-    # What tasks wait, times utilisation over what is left of it:
-    wait_share: float = 0.03  # of a lane time,
-    wait_s: float = 0.4  # and so many seconds
-    patience_slots: float = 3.0  # a backlog longer than this is dropped
+    # Share of the time that tasks run, added for models to load: the less the shorter they run (who would run for a
+    # short time only, waits for a server with the model), the more the fewer servers and the fuller these are.
+    loading: float = 0.02
+    loading_few: float = 0.48  # over the number of servers
+    loading_full: float = 0.065
+    loads_alone: float = 0.22  # models loaded per task where a region has one server for all models
+    # What tasks wait for a server that is busy half of the time: so many seconds and such a share of a lane time.
+    wait_s: float = 0.12
+    wait_share: float = 0.03
+    patience_slots: float = 2.0  # a backlog longer than this is dropped
 
 
 class Served(NamedTuple):
@@ -46,6 +60,7 @@ class Served(NamedTuple):
     busy: jax.Array  # [R, S] utilisation of the warm lanes
     share: jax.Array  # [R] of the tasks that finds a lane; the others wait for the next slot
     service_s: jax.Array  # [R] lane time per task
+    loading_s: jax.Array  # [R] of it
     wait_s: jax.Array  # [R] per task that finds a lane, in queues that are no backlog
 
 
@@ -61,7 +76,7 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, f
     """
     cluster, workload = world.cluster, world.workload
     kinds = workload.kind_share / workload.kind_share.sum()
-    lane_s = service_times(cluster, workload, fluid)
+    lane_s = run_times(cluster, workload)
     capacity = warm * cluster.lane_mask.sum(axis=-2) * slot_s  # [R, S] lane seconds
     least = LEAST * slot_s
     usable = capacity > least
@@ -82,15 +97,21 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, f
         used = (load * split(busy) * lane_s).sum(axis=0) / jnp.maximum(capacity, least)
         return (1 - DAMPING) * busy + DAMPING * jnp.minimum(used, MOST_WANTED), None
 
-    chosen = split(lax.scan(again, busy, None, length=ROUNDS)[0])
+    # Slopes go through the last round: those of all, back and forth between servers, grow without bound.
+    busy, _ = lax.scan(again, busy, None, length=ROUNDS - 1)
+    chosen = split(again(lax.stop_gradient(busy), None)[0])
     work = (load * chosen * lane_s).sum(axis=0)  # [R, S] lane seconds
-    per_task = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
-    per_task = jnp.where(usable.any(axis=-1), per_task, service_s)
+    run_s = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
+    run_s = jnp.where(usable.any(axis=-1), run_s, service_s)
     capacity = jnp.where(usable, capacity, 0.0)
+    used = work.sum(axis=-1) / jnp.maximum(capacity.sum(axis=-1), least)
+    loading_s = loading(run_s, mean_warm(cluster.switch_s, warm), warm.sum(axis=-1), used, fluid)
+    per_task = run_s + loading_s
+    work = work * (per_task / run_s)[:, None]
     taken, share = poured(work, capacity, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    wait_s = queue_wait(work.sum(axis=-1) * share, capacity.sum(axis=-1), per_task, fluid)
-    return Served(busy, share, per_task, wait_s)
+    wait_s = queue_wait(busy, taken, per_task, fluid)
+    return Served(busy, share, per_task, loading_s, wait_s)
 
 
 def poured(work: jax.Array, capacity: jax.Array, least) -> tuple[jax.Array, jax.Array]:
@@ -106,24 +127,42 @@ def poured(work: jax.Array, capacity: jax.Array, least) -> tuple[jax.Array, jax.
     return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None], share
 
 
-def service_times(cluster: Cluster, workload, fluid: Fluid) -> jax.Array:
-    """[3, R, S] mean lane time of each kind, loading included.
-
-    Who would run for a short time only, waits for a server with the model rather than to load it.
-    """
+def run_times(cluster: Cluster, workload) -> jax.Array:
+    """[3, R, S] mean lane time of each kind where nothing is loaded."""
     work_s = 0.5 * (workload.work_low_s + workload.work_high_s)
     per_s = workload.prefill_share / cluster.prefill_speed + (1 - workload.prefill_share) / cluster.decode_speed
-    return work_s * per_s / cluster.kind_match / (1 - fluid.loading)
+    return work_s * per_s / cluster.kind_match
 
 
-def queue_wait(work, most, per_task, fluid: Fluid) -> jax.Array:
-    """[R] mean wait of a task that finds room: measured, not derived (`experiments.fluid_gap`).
+def loading(run_s, switch_s, servers, load, fluid: Fluid) -> jax.Array:
+    """[R] seconds per task for models to load: measured, not derived (`experiments.fluid_gap`).
 
-    An M/G/c queue of all lanes would hardly wait: tasks prefer some servers, those with their model among them, and
-    queue there while others are free. So it is the utilisation that counts, and hardly the number of lanes.
+    Args:
+        run_s: [R] lane time per task without.
+        switch_s: [R] of a region's servers, to load a model.
+        servers: [R] that are warm.
+        load: [R] their utilisation.
     """
-    load = jnp.minimum(work / jnp.maximum(most, 1e-6), STEEPEST)
-    return (fluid.wait_share * per_task + fluid.wait_s) * load / (1 - load)
+    share = (fluid.loading + fluid.loading_few / jnp.maximum(servers, FEW)) * run_s / (run_s + switch_s)
+    share = share + fluid.loading_full * jnp.minimum(load, 1.0) ** TAKEN_AS_IT_COMES
+    alone = jnp.clip(2 - servers, 0.0, 1.0)
+    return share * run_s + fluid.loads_alone * alone * switch_s
+
+
+def queue_wait(busy, taken, service_s, fluid: Fluid) -> jax.Array:
+    """[R] mean wait of a task that finds room, by who is how busy: fitted, not derived (`experiments.fluid_gap`).
+
+    An M/G/c queue of all lanes would hardly wait: tasks prefer some servers, those with their model and the fast ones
+    among them, and queue there while others are free.
+
+    Args:
+        busy: [R, S] utilisation of the servers.
+        taken: [R, S] lane seconds that they work.
+        service_s: [R] lane time per task.
+    """
+    busy = jnp.minimum(busy, STEEPEST)
+    ratio = (taken * busy / (1 - busy)).sum(axis=-1) / jnp.maximum(taken.sum(axis=-1), LEAST)
+    return (fluid.wait_share * service_s + fluid.wait_s) * ratio
 
 
 def mean_warm(x, warm) -> jax.Array:
@@ -132,11 +171,11 @@ def mean_warm(x, warm) -> jax.Array:
 
 
 def deviation(score, usable) -> jax.Array:
-    """[3, R, 1] standard deviation of the scores [3, R, S] of a region's usable servers."""
+    """[3, R, 1] standard deviation of the scores [3, R, S] of a region's usable servers, `ALIKE` of them at least."""
     count = jnp.maximum(usable.sum(axis=-1, keepdims=True), 1)
     mean = jnp.where(usable, score, 0.0).sum(axis=-1, keepdims=True) / count
     square = jnp.where(usable, (score - mean) ** 2, 0.0).sum(axis=-1, keepdims=True) / count
-    return jnp.sqrt(square + 1e-6)
+    return jnp.sqrt(square + (ALIKE * mean) ** 2 + 1e-6)
 
 
 def offer(cluster: Cluster, service_s, match, wait_s, busy, fluid: Fluid) -> Offer:
