@@ -1,5 +1,6 @@
 """The fluid model: closed forms, the same switches as in the task model, slopes against differences."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,6 +72,25 @@ def test_an_idle_fleet_draws_its_idle_watts():
     _, slots = play(world, numbers(still))
     watts = jnp.where(world.cluster.server_mask, world.cluster.idle_w, 0.0).sum()
     np.testing.assert_allclose(slots.energy_kwh, watts * 45 / 3.6e6, rtol=1e-3)
+
+
+def test_where_no_server_is_warm_the_lane_time_is_that_measured_before():
+    world = world_of()
+    regions, nothing = jnp.ones(REGIONS), jnp.zeros(world.cluster.server_mask.shape)
+    served = fluid_servers.serve(
+        world,
+        partial(policy().affinity, policy().init(world.cluster)),
+        5 * regions,
+        regions,
+        nothing,
+        nothing,
+        7 * regions,
+        45.0,
+        fluid_servers.Fluid(),
+    )
+    np.testing.assert_array_equal(served.service_s, 7.0)
+    np.testing.assert_array_equal(served.loading_s, 0.0)
+    np.testing.assert_array_equal(served.share, 0.0)
 
 
 def test_a_server_is_warm_when_its_warm_up_is_over():

@@ -101,11 +101,12 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, f
     busy, _ = lax.scan(again, busy, None, length=ROUNDS - 1)
     chosen = split(again(lax.stop_gradient(busy), None)[0])
     work = (load * chosen * lane_s).sum(axis=0)  # [R, S] lane seconds
-    run_s = (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2))
-    run_s = jnp.where(usable.any(axis=-1), run_s, service_s)
+    warmed = usable.any(axis=-1)
+    run_s = jnp.where(warmed, (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2)), service_s)
     capacity = jnp.where(usable, capacity, 0.0)
     used = work.sum(axis=-1) / jnp.maximum(capacity.sum(axis=-1), least)
     loading_s = loading(run_s, mean_warm(cluster.switch_s, warm), warm.sum(axis=-1), used, fluid)
+    loading_s = jnp.where(warmed, loading_s, 0.0)  # what was measured has it in
     per_task = run_s + loading_s
     work = work * (per_task / run_s)[:, None]
     taken, share = poured(work, capacity, least)
