@@ -28,7 +28,7 @@ from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
-from torta_jax.sim.fluid_servers import Fluid, loading, queue_wait
+from torta_jax.sim.fluid_servers import loading, queue_wait
 from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
@@ -87,7 +87,7 @@ def measures(slots: Any) -> dict[str, float]:
 def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
     """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, what they waited, ran and loaded.
 
-    Beside it the utilisation of the warm servers, their number, their time to load a model, and the formula's wait.
+    Beside it the utilisation of the warm servers, their number, and what the formulas say.
     """
 
     def one(world):
@@ -99,16 +99,21 @@ def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str,
             add = lambda x: jnp.zeros(regions).at[pool.region].add(jnp.where(taken, x, 0.0))  # noqa: E731
             on = jnp.maximum(on_s.sum(axis=-1), 1e-6)
             busy_s, tasks, lane_s = record.usage.busy_s, add(1.0), add(pool.finish_s - pool.start_s)
-            use = record.usage.utilisation(lanes)
+            use, loading_s = record.usage.utilisation(lanes), add(pool.loading_s)
+            load = busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
+            each = jnp.maximum(tasks, 1.0)
+            by_formula = loading(
+                world.cluster, world.workload, on_s / physics.slot_s, load, (lane_s - loading_s) / each
+            )
             return (state, totals), {
-                "load": busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6),
+                "load": load,
                 "servers": on / physics.slot_s,
-                "switch_s": (on_s * world.cluster.switch_s).sum(axis=-1) / on,
                 "tasks": tasks,
                 "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
-                "formula_s": tasks * queue_wait(use, busy_s, lane_s / jnp.maximum(tasks, 1.0), Fluid()),
+                "formula_wait_s": tasks * queue_wait(use, busy_s, lane_s / each, on / physics.slot_s),
                 "lane_s": lane_s,
-                "loading_s": add(pool.loading_s),
+                "loading_s": loading_s,
+                "formula_loading_s": tasks * by_formula,
             }
 
         return jax.lax.scan(step, slot.reset(world, physics, policy), None, length=slots)[1]
@@ -152,10 +157,7 @@ def by_load(worlds: World, size: generalise.Options) -> Iterator[tuple[str, list
     physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
     some = generalise.batches(worlds, size.clusters)
     parts = [regions_of(each, physics, numbers(policy), size.slots) for each in some]
-    seen = jax.tree.map(lambda *each: np.concatenate(each)[:, generalise.SKIPPED :].ravel(), *parts)
-    tasks = np.maximum(seen["tasks"], 1)
-    run_s = (seen["lane_s"] - seen["loading_s"]) / tasks
-    load_s = np.asarray(loading(run_s, seen["switch_s"], seen["servers"], seen["load"], Fluid()))
+    seen = jax.tree.map(lambda *each: np.concatenate(each).ravel(), *parts)
     which, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["servers"], list(SERVERS.values())) - 1
     for i, servers in enumerate(SERVERS):
         waits, loads = [""] * len(LOADS), [""] * len(LOADS)
@@ -163,8 +165,8 @@ def by_load(worlds: World, size: generalise.Options) -> Iterator[tuple[str, list
             at = (group == i) & (which == k) & (seen["tasks"] > 0)
             if at.any():
                 sums = {name: values[at].sum() for name, values in seen.items()}
-                loaded = (tasks * load_s)[at].sum()
-                waits[k] = f"{sums['formula_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
+                loaded = sums["formula_loading_s"]
+                waits[k] = f"{sums['formula_wait_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
                 both = loaded / (sums["lane_s"] - sums["loading_s"] + loaded), sums["loading_s"] / sums["lane_s"]
                 loads[k] = " / ".join(f"{100 * share:.1f}" for share in both)
         yield servers, waits, loads

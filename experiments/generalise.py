@@ -44,7 +44,6 @@ HELD_OUT = 1_000_033
 """Keys of training are folded from seeds of users; those of evaluation from this number."""
 
 BATCH = 8
-SKIPPED = 12
 ROOM_SLOTS = 4.0
 
 OTHERS = ("torta", "skylb-engineered")
@@ -74,11 +73,11 @@ def held_out(options: Options, kind: Range, regions: int, root: int = HELD_OUT) 
     return worlds.replace(workload=worlds.workload.replace(max_tasks=room))
 
 
-def per_world(slots: Any, skipped: int = SKIPPED) -> dict[str, np.ndarray]:
-    """Measures [clusters] of slot metrics [clusters, T], without the first slots."""
-    charged = jax.tree.map(lambda x: np.asarray(x)[:, skipped:], slots)
-    total = jax.tree.map(lambda x: x.sum(axis=1), charged)
-    total = total.replace(switching_cost=charged.switching_cost.mean(axis=1))
+def per_world(slots: Any) -> dict[str, np.ndarray]:
+    """Measures [clusters] of slot metrics [clusters, T]."""
+    slots = jax.tree.map(np.asarray, slots)
+    total = jax.tree.map(lambda x: x.sum(axis=1), slots)
+    total = total.replace(switching_cost=slots.switching_cost.mean(axis=1))
     return {
         "objective": np.asarray(jax.vmap(Objective().cost)(total)),
         "response_s": total.response_s / total.completed,
@@ -112,12 +111,12 @@ def play_flows(worlds: World, policy, slots: int):
     return jax.vmap(lambda world: fluid.simulate(world, Physics(), policy, slots)[1])(worlds)
 
 
-def in_tasks(worlds: World, policy, options: Options, skipped: int = SKIPPED) -> dict[str, np.ndarray]:
+def in_tasks(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
     """The task model, in batches."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics = Physics().sized(one, worlds.workload.max_tasks, ROOM_SLOTS)
     parts = [play_tasks(some, physics, policy, options.slots) for some in batches(worlds, options.clusters)]
-    return per_world(jax.tree.map(lambda *each: np.concatenate(each), *parts), skipped)
+    return per_world(jax.tree.map(lambda *each: np.concatenate(each), *parts))
 
 
 def in_fluid(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
@@ -127,7 +126,7 @@ def in_fluid(worlds: World, policy, options: Options) -> dict[str, np.ndarray]:
 
 def by_foresight(worlds: World, policy: Learned, options: Options) -> np.ndarray:
     """[foresight] the objective of the best script found for each of the first worlds, in the fluid model."""
-    sizes = pathwise.Sizes(num_slots=options.slots, skipped=SKIPPED)
+    sizes = pathwise.Sizes(num_slots=options.slots)
     find = jax.jit(
         jax.vmap(lambda world: jnp.nanmin(clairvoyant.optimise(world, policy, sizes, steps=options.steps)[1]))
     )

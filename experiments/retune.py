@@ -65,8 +65,7 @@ def main() -> None:
 
     def costs(found: Numbers) -> np.ndarray:
         made = numbers(with_numbers(policy, nested(found)))
-        # The first slots count: else the fleet would be run down in them, where nothing is charged.
-        return np.array([generalise.in_tasks(worlds, made, size, skipped=0)["objective"].mean() for worlds in every])
+        return np.array([generalise.in_tasks(worlds, made, size)["objective"].mean() for worlds in every])
 
     start = flat(policy)
     before = costs(start)

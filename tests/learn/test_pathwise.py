@@ -15,7 +15,7 @@ from torta_jax.sim.env import Objective
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
 
-SIZES = pathwise.Sizes(num_worlds=3, num_slots=10, skipped=2, num_regions=3, num_servers=4)
+SIZES = pathwise.Sizes(num_worlds=3, num_slots=10, num_regions=3, num_servers=4)
 
 
 def policy_of(parameters=None) -> Learned:

@@ -86,7 +86,6 @@ def test_where_no_server_is_warm_the_lane_time_is_that_measured_before():
         nothing,
         7 * regions,
         45.0,
-        fluid_servers.Fluid(),
     )
     np.testing.assert_array_equal(served.service_s, 7.0)
     np.testing.assert_array_equal(served.loading_s, 0.0)

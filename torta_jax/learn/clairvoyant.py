@@ -65,12 +65,11 @@ def optimise(
     """The best script found from what `policy` does, and the cost [steps] of each that was tried; pure, for vmap.
 
     Args:
-        sizes: `num_slots` and `skipped` are used.
+        sizes: `num_slots` is used.
         steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
     """
     script = script_of(world, physics, policy, sizes.num_slots)
-    slot = jnp.arange(sizes.num_slots)
-    free = (slot >= sizes.skipped) & (slot < sizes.num_slots - LAST)  # nor in the first, which are not charged
+    free = jnp.arange(sizes.num_slots) < sizes.num_slots - LAST
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
     cost = partial(pathwise.cost, world, physics, objective=objective, sizes=sizes)
 

@@ -10,12 +10,12 @@ from torta_jax.sim.slot import World, make_world
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import random_scenario
 
-CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, SPEED, MISMATCH, SIZE = range(11)
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, GPUS, SIZE = range(10)
 """Streams of random numbers."""
 
 
 class Range(struct.PyTreeNode):
-    """What a kind of world may be like; each number is uniform between its ends."""
+    """What a kind of world may be like; a number with two ends is uniform between them."""
 
     load: tuple[float, float] = (0.3, 0.5)
     noise_sigma: tuple[float, float] = (0.1, 0.3)
@@ -23,8 +23,7 @@ class Range(struct.PyTreeNode):
     work: tuple[float, float] = (1.0, 1.0)  # factor on the work of a task
     # Of servers and GPUs, see `random_cluster`.
     size: tuple[float, float] = (1 / 3, 1.0)
-    speed_spread: tuple[float, float] = (CALIBRATED.speed_spread, CALIBRATED.speed_spread)
-    mismatch: tuple[float, float] = (CALIBRATED.mismatch, CALIBRATED.mismatch)
+    catalogue: float = 0.0  # probability that GPUs take the catalogue's times and suit all tasks alike
     max_surge: float = 1.0  # 1: none
     max_price: float = 1.0
 
@@ -35,11 +34,9 @@ CALM = Range()
 HARD = Range(load=(0.25, 0.45), noise_sigma=(0.2, 0.5), idle=(1.0, 1.5), max_surge=2.0, max_price=4.0)
 """Prices that move, demand that is hard to foretell, sharp surges, dear idling."""
 
-LIGHT = Range(
-    load=(0.03, 0.2), work=(0.1, 0.5), speed_spread=(CALIBRATED.speed_spread, 1.0), mismatch=(CALIBRATED.mismatch, 1.0)
-)
-"""Short tasks, a fleet that is mostly off; GPUs from those of the calibrated world to those of a replayed trace, which
-take the catalogue's times and suit all tasks alike."""
+LIGHT = Range(load=(0.03, 0.2), work=(0.1, 0.5), catalogue=0.5)
+"""Short tasks, a fleet that is mostly off; GPUs as in the calibrated world or, in every other one, as where a trace is
+replayed."""
 
 
 def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int, num_slots: int) -> World:
@@ -48,13 +45,14 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
     def pick(stream, ends):
         return jax.random.uniform(jax.random.fold_in(key, stream), minval=ends[0], maxval=ends[1])
 
+    catalogue = pick(GPUS, (0.0, 1.0)) < kind.catalogue
     cluster = random_cluster(
         jax.random.fold_in(key, CLUSTER),
         num_regions,
         num_servers,
         size=pick(SIZE, kind.size),
-        speed_spread=pick(SPEED, kind.speed_spread),
-        mismatch=pick(MISMATCH, kind.mismatch),
+        speed_spread=jnp.where(catalogue, 1.0, CALIBRATED.speed_spread),
+        mismatch=jnp.where(catalogue, 1.0, CALIBRATED.mismatch),
     )
     idle = pick(IDLE, kind.idle)
     cluster = cluster.replace(

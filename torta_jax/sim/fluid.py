@@ -16,7 +16,7 @@ from jax.scipy.stats import norm
 
 from torta_jax.sim import activation, dispatch
 from torta_jax.sim.energy import J_PER_KWH
-from torta_jax.sim.fluid_servers import LEAST, Fluid, serve
+from torta_jax.sim.fluid_servers import LEAST, PATIENCE_SLOTS, serve
 from torta_jax.sim.observe import Observation
 from torta_jax.sim.slot import World, price_now
 from torta_jax.sim.state import Physics
@@ -100,12 +100,11 @@ def reset(world: World, physics: Physics, scheduler) -> Flows:
     )
 
 
-def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=None, fluid: Fluid = Fluid()):  # noqa: B008
+def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=None):
     """Run one slot.
 
     Args:
         matrix: [R, R] routing to use instead of the scheduler's own.
-        fluid: see `Fluid`.
 
     Returns:
         The next `Flows` and `FlowMetrics`.
@@ -124,11 +123,11 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
     sent = overflow(cluster, scheduler.rule, flows, alive, warm, arrivals[:, None] * matrix, slot_s)
     come = sent.sum(axis=0) + (flows.backlog - stays) @ matrix  # who waits in a region that fails is sent again
     affinity = partial(scheduler.affinity, policy)
-    served = serve(world, affinity, come + stays, flows.backlog, warm, flows.busy, flows.service_s, slot_s, fluid)
+    served = serve(world, affinity, come + stays, flows.backlog, warm, flows.busy, flows.service_s, slot_s)
     done = (come + stays) * served.share
     left = come + stays - done
     lanes = (warm * cluster.lane_mask.sum(axis=-2)).sum(axis=-1)
-    backlog = jnp.minimum(left, fluid.patience_slots * slot_s * lanes / served.service_s)
+    backlog = jnp.minimum(left, PATIENCE_SLOTS * slot_s * lanes / served.service_s)
 
     standing = 0.5 * (flows.backlog + backlog)  # in the mean over the slot
     wait_s = (standing * slot_s + done * served.wait_s).sum()
@@ -309,10 +308,10 @@ def change(shares, last, arrivals, last_arrivals) -> jax.Array:
     )
 
 
-def simulate(world: World, physics: Physics, scheduler, num_slots: int, fluid: Fluid = Fluid()):  # noqa: B008
+def simulate(world: World, physics: Physics, scheduler, num_slots: int):
     """The flows after `num_slots` slots, and `FlowMetrics` of [T]."""
 
     def step(flows, _):
-        return run_slot(world, physics, scheduler, flows, fluid=fluid)
+        return run_slot(world, physics, scheduler, flows)
 
     return lax.scan(step, reset(world, physics, scheduler), None, length=num_slots)

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 
 from torta_jax.sim.affinity import Offer
@@ -23,35 +22,39 @@ FULL = 0.98
 STEEPEST = 0.95
 """Utilisation up to which the wait without a backlog grows: its slope grows as 1 / (1 - utilisation)²."""
 
-FEW = 5.0
-"""Servers; with fewer, models are not loaded more often, until one is alone."""
+LEAST = 0.01
+"""A smaller share of a server counts as none: ratios to it would have slopes without bound."""
 
-TAKEN_AS_IT_COMES = 6
-"""Power of utilisation by which servers without the model take tasks."""
+# What the task model decides in detail and this one sums up in numbers, fitted to it (`experiments.fluid_gap`).
+
+TEMPERATURE, BLUR = 0.34, 0.08
+"""Of the choice among servers, in standard deviations of their scores; more of it for every lane time that tasks wait:
+queues of some length vary more."""
 
 ALIKE = 0.1
 """Scores differ by this share of them for reasons of each task's own (models, prefixes), also of like servers."""
 
-LEAST = 0.01
-"""A smaller share of a server counts as none: ratios to it would have slopes without bound."""
+LEFT = 0.5
+"""Of a lane time: what is left of the task which a busy server is at."""
 
+MISSED = 3.5
+"""Power by which a model is missing, until a region's servers can hold each one twice."""
 
-class Fluid(struct.PyTreeNode):
-    """What the task model decides in detail and this one sums up in a number."""
+ELSEWHERE, SPREAD = (2.1, 0.8), 1.5
+"""Tasks that load a model anew, as the servers that have it are busy or slow: so many, over so many and a power of its
+copies."""
 
-    temperature: float = 0.34  # of the choice among servers, in standard deviations of their scores
-    blur: float = 0.08  # more of it for every lane time that tasks wait: queues of some length vary more
-    queue: float = 0.5  # of a lane time that is left of the task which a busy server is at
-    # Share of the time that tasks run, added for models to load: the less the shorter they run (who would run for a
-    # short time only, waits for a server with the model), the more the fewer servers and the fuller these are.
-    loading: float = 0.02
-    loading_few: float = 0.48  # over the number of servers
-    loading_full: float = 0.065
-    loads_alone: float = 0.22  # models loaded per task where a region has one server for all models
-    # What tasks wait for a server that is busy half of the time: so many seconds and such a share of a lane time.
-    wait_s: float = 0.12
-    wait_share: float = 0.03
-    patience_slots: float = 2.0  # a backlog longer than this is dropped
+WORTH = 4
+"""Power of run time over the time to load a model, by which that becomes worth it."""
+
+WAIT_S, WAIT_SHARE = 0.12, 0.03
+"""What tasks wait for a server that is busy half of the time: so many seconds and such a share of a lane time."""
+
+WAIT_FEW, NO_CHOICE = 3.0, 1.5
+"""By how much the seconds grow over a power of the number of servers, where there are few to choose from."""
+
+PATIENCE_SLOTS = 2.0
+"""A backlog longer than this is dropped."""
 
 
 class Served(NamedTuple):
@@ -64,7 +67,7 @@ class Served(NamedTuple):
     wait_s: jax.Array  # [R] per task that finds a lane, in queues that are no backlog
 
 
-def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, fluid: Fluid) -> Served:
+def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -> Served:
     """Share the tasks [R] of a slot among the servers.
 
     Args:
@@ -85,11 +88,11 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, f
 
     def split(busy):
         # A server that all would like has a queue, until others are as good.
-        wait = fluid.queue * lane_s.mean(axis=0) * busy * (1 + busy)
-        offers = jax.vmap(lambda s, match: offer(cluster, s, match, wait, busy, fluid))(lane_s, cluster.kind_match)
+        wait = LEFT * lane_s.mean(axis=0) * busy * (1 + busy)
+        offers = jax.vmap(lambda s, match: offer(cluster, s, match, wait, busy))(lane_s, cluster.kind_match)
         score = jax.vmap(affinity)(offers)
         queued = mean_warm(wait / lane_s.mean(axis=0), warm) + per_lane
-        scale = (fluid.temperature + fluid.blur * queued[:, None]) * deviation(score, usable)
+        scale = (TEMPERATURE + BLUR * queued[:, None]) * deviation(score, usable)
         logit = score / scale + jnp.log(jnp.maximum(warm, LEAST))
         return jnp.where(usable, jax.nn.softmax(jnp.where(usable, logit, -1e9), axis=-1), 0.0)
 
@@ -105,13 +108,13 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s, f
     run_s = jnp.where(warmed, (kinds[:, None, None] * chosen * lane_s).sum(axis=(0, 2)), service_s)
     capacity = jnp.where(usable, capacity, 0.0)
     used = work.sum(axis=-1) / jnp.maximum(capacity.sum(axis=-1), least)
-    loading_s = loading(run_s, mean_warm(cluster.switch_s, warm), warm.sum(axis=-1), used, fluid)
-    loading_s = jnp.where(warmed, loading_s, 0.0)  # what was measured has it in
+    # Where none is warm, what was measured has loading in.
+    loading_s = jnp.where(warmed, loading(cluster, workload, warm, used, run_s), 0.0)
     per_task = run_s + loading_s
     work = work * (per_task / run_s)[:, None]
     taken, share = poured(work, capacity, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    wait_s = queue_wait(busy, taken, per_task, fluid)
+    wait_s = queue_wait(busy, taken, per_task, warm.sum(axis=-1))
     return Served(busy, share, per_task, loading_s, wait_s)
 
 
@@ -135,22 +138,33 @@ def run_times(cluster: Cluster, workload) -> jax.Array:
     return work_s * per_s / cluster.kind_match
 
 
-def loading(run_s, switch_s, servers, load, fluid: Fluid) -> jax.Array:
-    """[R] seconds per task for models to load: measured, not derived (`experiments.fluid_gap`).
+def loading(cluster: Cluster, workload, warm, load, run_s) -> jax.Array:
+    """[R] seconds per task for models to load, where `warm` [R, S] servers are used to `load` [R]."""
+    models = workload.model_gb.shape[-1]
+    holds = jnp.floor(cluster.memory_gb / workload.model_gb.max())
+    switch_s = jnp.maximum(mean_warm(cluster.switch_s, warm), LEAST)
+    copies = (holds * warm).sum(axis=-1) / models
+    return loads(run_s / switch_s, copies, warm.sum(axis=-1), load) * switch_s
+
+
+def loads(run, copies, servers, load) -> jax.Array:
+    """[R] models loaded per task: measured, not derived (`experiments.fluid_gap`).
 
     Args:
-        run_s: [R] lane time per task without.
-        switch_s: [R] of a region's servers, to load a model.
+        run: [R] lane time per task without loading, in times that loading a model takes.
+        copies: [R] of every model that a region's servers can hold.
         servers: [R] that are warm.
         load: [R] their utilisation.
     """
-    share = (fluid.loading + fluid.loading_few / jnp.maximum(servers, FEW)) * run_s / (run_s + switch_s)
-    share = share + fluid.loading_full * jnp.minimum(load, 1.0) ** TAKEN_AS_IT_COMES
-    alone = jnp.clip(2 - servers, 0.0, 1.0)
-    return share * run_s + fluid.loads_alone * alone * switch_s
+    missing = jnp.clip(1 - copies / 2, 0.0, 1.0) ** MISSED
+    others = jnp.clip(servers - 1, 0.0, 1.0)
+    worth = run**WORTH / (1 + run**WORTH)
+    busy = load / (1 + load)
+    elsewhere = others * worth * busy * ELSEWHERE[0] / (ELSEWHERE[1] + copies**SPREAD)
+    return jnp.minimum(missing + (1 - missing) * elsewhere, 1.0)
 
 
-def queue_wait(busy, taken, service_s, fluid: Fluid) -> jax.Array:
+def queue_wait(busy, taken, service_s, servers) -> jax.Array:
     """[R] mean wait of a task that finds room, by who is how busy: fitted, not derived (`experiments.fluid_gap`).
 
     An M/G/c queue of all lanes would hardly wait: tasks prefer some servers, those with their model and the fast ones
@@ -160,10 +174,12 @@ def queue_wait(busy, taken, service_s, fluid: Fluid) -> jax.Array:
         busy: [R, S] utilisation of the servers.
         taken: [R, S] lane seconds that they work.
         service_s: [R] lane time per task.
+        servers: [R] that are warm.
     """
     busy = jnp.minimum(busy, STEEPEST)
     ratio = (taken * busy / (1 - busy)).sum(axis=-1) / jnp.maximum(taken.sum(axis=-1), LEAST)
-    return (fluid.wait_share * service_s + fluid.wait_s) * ratio
+    few = WAIT_FEW / jnp.maximum(servers, 1.0) ** NO_CHOICE
+    return (WAIT_SHARE * service_s + WAIT_S * (1 + few)) * ratio
 
 
 def mean_warm(x, warm) -> jax.Array:
@@ -179,15 +195,15 @@ def deviation(score, usable) -> jax.Array:
     return jnp.sqrt(square + (ALIKE * mean) ** 2 + 1e-6)
 
 
-def offer(cluster: Cluster, service_s, match, wait_s, busy, fluid: Fluid) -> Offer:
+def offer(cluster: Cluster, service_s, match, wait_s, busy) -> Offer:
     """What servers offer in the mean to a task of one kind, [R, S] each; nothing is known of models and prefixes."""
     zero = jnp.zeros_like(service_s)
     return Offer(
         usable=cluster.server_mask,
         wait_s=wait_s,
-        loading_s=fluid.loading * service_s,
+        loading_s=zero,
         service_s=service_s,
-        resident=jnp.clip(1 - fluid.loading * service_s / jnp.maximum(cluster.switch_s, 1e-6), 0.0, 1.0),
+        resident=jnp.ones_like(service_s),
         hardware=jnp.where(match >= 1, 1.0, 0.5) * jnp.minimum(cluster.decode_speed, 1.0),
         heat=zero,
         similarity=zero,
