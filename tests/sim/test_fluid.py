@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.references.caches import lru_misses
 from tests.references.queues import erlang_b
 from torta_jax import schedulers, workload
 from torta_jax.cluster import random_cluster
@@ -90,6 +91,20 @@ def test_where_no_server_is_warm_the_lane_time_is_that_measured_before():
     np.testing.assert_array_equal(served.service_s, 7.0)
     np.testing.assert_array_equal(served.loading_s, 0.0)
     np.testing.assert_array_equal(served.share, 0.0)
+
+
+@pytest.mark.parametrize("holds", [1, 2, 5])
+def test_a_server_alone_loads_the_models_that_its_memory_has_lost(holds):
+    """Popularity 1 / rank, the least recently used goes first: T4, V100 and A100."""
+    popularity = 1 / np.arange(1, 9)
+    asked = np.random.default_rng(0).choice(8, 20_000, p=popularity / popularity.sum())
+    found = fluid_servers.loads(0.3, holds / 8, 1.0, 0.5)
+    assert float(found) == pytest.approx(lru_misses(asked.tolist(), holds), abs=0.05)
+
+
+def test_short_tasks_of_a_large_region_hardly_load_and_long_ones_do():
+    short, long = (float(fluid_servers.loads(run, 4.0, 10.0, 0.6)) for run in (0.3, 2.0))
+    assert short < 0.005 < 0.05 < long < 0.12
 
 
 def test_a_server_is_warm_when_its_warm_up_is_over():
@@ -198,10 +213,12 @@ def test_an_end_of_a_region_sends_nobody_there():
     np.testing.assert_array_equal(flows.on[4:10, 1], 0)
 
 
-NUMBERS = {
-    "transport": {"utilisation": 0.8, "smoothing": 2.0, "latency_weight": 0.1},
-    "activation": {"utilisation": 0.8, "sigma": 3.0},
-}
+def altered(x):
+    """`torta` with five of its numbers from x, without a toll."""
+    base = policy()
+    transport = base.transport.replace(utilisation=x[0], smoothing=x[1], latency_weight=x[2])
+    scaling = base.activation.replace(utilisation=x[3], sigma=x[4])
+    return base.replace(transport=transport, activation=scaling, toll=base.toll.replace(weight=0.0))
 
 
 def test_slopes_are_those_of_central_differences(monkeypatch):
@@ -212,13 +229,10 @@ def test_slopes_are_those_of_central_differences(monkeypatch):
     monkeypatch.setattr(fluid_servers, "ROUNDS", 1)
     with jax.enable_x64(True):
         world = world_of(events=[Surge(3, 2, 1.5)])
-        base = numbers(schedulers.get("torta"))
 
         @jax.jit
         def cost(x):
-            transport = base.transport.replace(utilisation=x[0], smoothing=x[1], latency_weight=x[2])
-            scaling = base.activation.replace(utilisation=x[3], sigma=x[4])
-            trial = base.replace(transport=transport, activation=scaling, toll=base.toll.replace(weight=0.0))
+            trial = altered(x)
 
             def step(flows, _):
                 forgetful = flows.replace(busy=jnp.zeros_like(flows.busy))
@@ -231,6 +245,35 @@ def test_slopes_are_those_of_central_differences(monkeypatch):
         slope, step = jax.grad(cost)(x), 1e-5
         for i in range(5):
             ends = [float(cost(x.at[i].add(sign * step))) for sign in (1, -1)]
+            assert float(slope[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_open_loop_slopes_are_differences_with_what_is_known_held_fixed(monkeypatch):
+    """What every slot's decision is made from is held. In double precision, without what slopes always leave out."""
+    monkeypatch.setattr(fluid_servers, "ROUNDS", 1)
+    observe = fluid.observe
+    with jax.enable_x64(True):
+        world = world_of(events=[Surge(3, 2, 1.5)])
+
+        def episode(x, known=None):
+            trial, flows, seen, total = altered(x), None, [], 0.0
+            for slot in range(6):
+                flows = fluid.reset(world, Physics(), trial) if flows is None else flows
+                flows = flows.replace(busy=jnp.zeros_like(flows.busy))
+                seen.append(flows)
+                if known is not None:
+                    monkeypatch.setattr(fluid, "observe", lambda _, *rest, now=known[slot]: observe(now, *rest))
+                    flows = flows.replace(policy=known[slot].policy)
+                flows, metrics = fluid.run_slot(world, Physics(), trial, flows, open_loop=True)
+                total += Objective().cost(metrics)
+            return total, seen
+
+        x = jnp.asarray([0.8, 2.0, 0.1, 0.8, 3.0])
+        slope, known = jax.jit(jax.grad(episode, has_aux=True))(x)
+        held, step = jax.jit(lambda x: episode(x, known)[0]), 1e-5
+        for i in range(5):
+            ends = [float(held(x.at[i].add(sign * step))) for sign in (1, -1)]
             assert float(slope[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-4)
 
 

@@ -52,12 +52,19 @@ class Training(struct.PyTreeNode):
     key: jax.Array
 
 
-def cost(world: World, physics: Physics, policy, objective: Objective, sizes: Sizes) -> jax.Array:
-    """[] seconds per task of a policy in a world, by the fluid model."""
+def cost(
+    world: World, physics: Physics, policy, objective: Objective, sizes: Sizes, *, open_loop: bool = True
+) -> jax.Array:
+    """[] seconds per task of a policy in a world, by the fluid model.
+
+    Args:
+        open_loop: of its slope, see `fluid.run_slot`. Where later decisions are the best, it makes no difference how
+            they would answer another one now (envelope theorem); where they are not, that is most of the noise.
+    """
 
     @jax.checkpoint
     def step(flows, _):
-        return fluid.run_slot(world, physics, policy, flows)
+        return fluid.run_slot(world, physics, policy, flows, open_loop=open_loop)
 
     _, slots = lax.scan(step, fluid.reset(world, physics, policy), None, length=sizes.num_slots)
     total = jax.tree.map(lambda x: x.sum(axis=0), slots)

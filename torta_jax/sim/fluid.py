@@ -100,19 +100,21 @@ def reset(world: World, physics: Physics, scheduler) -> Flows:
     )
 
 
-def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=None):
+def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=None, *, open_loop: bool = False):
     """Run one slot.
 
     Args:
         matrix: [R, R] routing to use instead of the scheduler's own.
+        open_loop: leave out of all slopes how what the scheduler does depends on what it did before (static).
 
     Returns:
         The next `Flows` and `FlowMetrics`.
     """
     cluster, slot_s = world.cluster, physics.slot_s
     alive = world.scenario.alive[flows.slot]
-    seen = observe(flows, cluster, physics, alive, price_now(world, flows.slot, slot_s))
-    policy, own = scheduler.route(flows.policy, seen)
+    known = lax.stop_gradient(flows) if open_loop else flows
+    seen = observe(known, cluster, physics, alive, price_now(world, flows.slot, slot_s))
+    policy, own = scheduler.route(known.policy, seen)
     matrix, _ = dispatch.live_matrix(own if matrix is None else matrix, alive)
     on, starts, cooling_s = scale(scheduler, policy, seen, matrix, flows)
     begun = jnp.concatenate([starts[None], flows.starts[:-1]])
@@ -209,7 +211,7 @@ def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows)
     wanted = activation.needed(rule, demand, seen.waiting, seen.service_s, lanes, seen.slot_s) + 0.5
     wanted = jnp.where(seen.slot == 0, seen.servers_on, wanted)
     wanted = jnp.clip(wanted, jnp.minimum(1, most), most)
-    on = seen.servers_on
+    on = flows.on.sum(axis=-1)
     cooling_s = jnp.where(wanted >= on, 0.0, flows.cooling_s + seen.slot_s)
     more = jnp.clip(wanted - on, 0.0, rule.max_starts)
     fewer = jnp.where(cooling_s > rule.cooldown_s, jnp.clip(on - wanted, 0.0, rule.max_stops), 0.0)
@@ -222,7 +224,9 @@ def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows)
 def first_of(shares: jax.Array, order: jax.Array, amount: jax.Array) -> jax.Array:
     """[R, S] of shares of servers [R, S], those that come first in an order [R, S] and make up an amount [R]."""
     earlier = order[:, None, :] < order[:, :, None]
-    return jnp.clip(amount[:, None] - jnp.where(earlier, shares[:, None, :], 0.0).sum(axis=-1), 0.0, shares)
+    left = amount[:, None] - jnp.where(earlier, shares[:, None, :], 0.0).sum(axis=-1)
+    # Not `clip`, which has half a slope at its ends: whoever is fully on or off is at one, and halves add up.
+    return jnp.where(left <= 0, 0.0, jnp.where(left < shares, left, shares))
 
 
 def place(key: jax.Array) -> jax.Array:
@@ -241,7 +245,7 @@ def warm_share(cluster: Cluster, on, begun, slot_s) -> jax.Array:
     """[R, S] share of each server that is warm, in the mean over the slot."""
     age = jnp.arange(WARMING_SLOTS)[:, None, None]
     cold = 1 - jnp.clip(age + 1 - cluster.warmup_s / slot_s, 0.0, 1.0)
-    return jnp.clip(on - (begun * cold).sum(axis=0), 0.0, 1.0)
+    return jnp.maximum(on - (begun * cold).sum(axis=0), 0.0)
 
 
 def overflow(cluster: Cluster, rule: dispatch.Rule, flows: Flows, alive, warm, sent, slot_s) -> jax.Array:
