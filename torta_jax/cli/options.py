@@ -120,9 +120,9 @@ class TrainTorta(Train):
     options give the same bytes, also after an interruption and --resume.
     """
 
-    updates: Annotated[int, _arg("N", "steps of training in all", "1500")] = 1500
+    updates: Annotated[int, _arg("N", "steps of training in all", "400")] = 400
     worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
-    slots: Annotated[int, _arg("N", "slots of 45 s in each of them; the first 12 are not charged", "60")] = 60
+    slots: Annotated[int, _arg("N", "slots of 45 s in each of them", "60")] = 60
     regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
     servers: Annotated[int, _arg("N", "per region at most", "24")] = 24
     kinds: Annotated[

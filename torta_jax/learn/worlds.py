@@ -34,7 +34,7 @@ CALM = Range()
 HARD = Range(load=(0.25, 0.45), noise_sigma=(0.2, 0.5), idle=(1.0, 1.5), max_surge=2.0, max_price=4.0)
 """Prices that move, demand that is hard to foretell, sharp surges, dear idling."""
 
-LIGHT = Range(load=(0.03, 0.2), work=(0.1, 0.5), catalogue=0.5)
+LIGHT = Range(load=(0.02, 0.12), noise_sigma=(0.1, 0.5), work=(0.1, 0.5), catalogue=0.5)
 """Short tasks, a fleet that is mostly off; GPUs as in the calibrated world or, in every other one, as where a trace is
 replayed."""
 
