@@ -43,7 +43,7 @@ class Options:
 
     files: Annotated[tuple[Path, Path], tyro.conf.Positional]  # of `torta train torta`: blind, and not
     kinds: tuple[str, ...] = ("calm", "hard")
-    updates: int = 1500
+    updates: int = 400
     clusters: int = 16
     steps: int = 200  # of foresight
     slots: int = 160

@@ -13,7 +13,7 @@
 #
 # `torta train torta` trains a network on top of `torta` through a model of the slot in which tasks are flows and every step has a
 # slope. Here the same training is one function of a key and some numbers, so that `vmap` runs several seeds and learning rates
-# at once. It is a small training on small clusters: the weights that come with the package saw a hundred times as many.
+# at once. It is a small training on small clusters: the weights that come with the package saw some twenty-five times as many.
 
 # %%
 # %matplotlib inline
@@ -28,7 +28,7 @@ import torta_jax as tj
 from torta_jax.learn import recipes, train
 
 TOY = "TORTA_NOTEBOOK_TOY" in os.environ
-UPDATES, WORLDS, SLOTS, REGIONS = (2, 2, 14, 3) if TOY else (60, 8, 40, 6)
+UPDATES, WORLDS, SLOTS, REGIONS = (2, 2, 6, 3) if TOY else (60, 8, 40, 6)
 RATES = [1e-3, 3e-3]
 
 # %% [markdown]
