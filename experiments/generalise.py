@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from torta_jax import schedulers
 from torta_jax.errors import require
@@ -145,17 +146,31 @@ COLUMNS = (
 )
 
 
-def table(title: str, found: dict[str, tuple[dict, dict]], reference: str, bound: np.ndarray) -> Table:
-    """One row per policy; differences to the reference world by world, with 95 % intervals."""
+def table(
+    title: str, found: dict[str, tuple[dict, dict]], reference: str, trainings: Sequence[str], bound: np.ndarray
+) -> Table:
+    """One row per policy; differences to the reference world by world, with 95 % intervals.
+
+    Those of a policy are over clusters; that of the mean of several trainings is over clusters and trainings.
+    """
     shown = Table(title=title)
     shown.add_column("policy")
     for column in COLUMNS:
         shown.add_column(column, justify="right")
     base, base_fluid = found[reference]
     gap = base_fluid["objective"][: len(bound)] - bound
+    gains = {
+        name: 100 * (tasks["objective"] - base["objective"]) / base["objective"].mean()
+        for name, (tasks, _) in found.items()
+    }
+    intervals = {name: bootstrap_mean(gain) for name, gain in gains.items()}
+    if len(trainings) > 1:
+        mean = f"mean of {len(trainings)} trainings"
+        every = np.stack([gains[name] for name in trainings])
+        found = found | {mean: mean_of([found[name] for name in trainings])}
+        gains, intervals = gains | {mean: every.mean(axis=0)}, intervals | {mean: crossed_mean(every)}
     for name, (tasks, flows) in found.items():
-        gain = 100 * (tasks["objective"] - base["objective"]) / base["objective"].mean()
-        low, high = bootstrap_mean(gain)
+        gain, (low, high) = gains[name], intervals[name]
         told = f"{gain.mean():+.2f} [{low:+.2f}, {high:+.2f}]" if name != reference else ""
         cost = 100 * (tasks["cost_usd"].mean() / base["cost_usd"].mean() - 1)
         fluid_gain = 100 * (flows["objective"].mean() / base_fluid["objective"].mean() - 1)
@@ -170,6 +185,17 @@ def table(title: str, found: dict[str, tuple[dict, dict]], reference: str, bound
         least = 100 * (-gap.mean() / base_fluid["objective"][: len(bound)].mean())
         shown.add_row(f"foresight, {len(bound)} clusters", *[""] * 6, f"{least:+.2f}", "100")
     return shown
+
+
+def crossed_mean(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of values [trainings, clusters], both of which are samples.
+
+    The variance is the sum of those over either (crossed random effects; a little too wide, as each has the other's
+    noise in it), Student's t that of the smaller sample.
+    """
+    spread = sum(values.mean(axis=1 - axis).var(ddof=1) / values.shape[axis] for axis in (0, 1))
+    half = stats.t.ppf(0.975, min(values.shape) - 1) * spread**0.5
+    return values.mean() - half, values.mean() + half
 
 
 def mean_of(found: list[tuple[dict, dict]]) -> tuple[dict, dict]:
@@ -209,10 +235,10 @@ def main() -> None:
                 begun = time.perf_counter()
                 bound = by_foresight(worlds, numbers(files[trainings[0]]), options)
                 console.print(f"{kind}, {regions} regions: foresight, {time.perf_counter() - begun:.0f} s")
-            if len(trainings) > 1:
-                found[f"mean of {len(trainings)} trainings"] = mean_of([found[name] for name in trainings])
             out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-            out.print(table(f"{kind}, {regions} regions, {options.clusters} clusters", found, reference, bound))
+            out.print(
+                table(f"{kind}, {regions} regions, {options.clusters} clusters", found, reference, trainings, bound)
+            )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Slopes in a network's weights through the whole cost, and one update by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +68,8 @@ def test_slopes_do_not_explode_and_point_the_same_way():
     """In 48 worlds of all kinds, over twice as many slots as training has, of the network of the package."""
     learner = pathwise.Learner(policy_of(), pathwise.Sizes(num_slots=120), (CALM, HARD, LIGHT))
     state = jax.jit(learner.init)(jax.random.key(5))
-    trained = schedulers.get("torta-learned").parameters
-    state = state.replace(parameters=jax.tree.map(lambda x: jnp.asarray(x, float), trained))
+    trained: Any = schedulers.get("torta-learned")
+    state = state.replace(parameters=jax.tree.map(lambda x: jnp.asarray(x, float), trained.parameters))
     slopes = jax.jit(learner.slopes)
     blocks = [slopes(state, jnp.arange(first, first + 8))[1] for first in range(0, 48, 8)]
     flat = jnp.concatenate([jax.vmap(lambda x: ravel_pytree(x)[0])(block) for block in blocks])
