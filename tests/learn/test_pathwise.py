@@ -34,8 +34,8 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
     monkeypatch.setattr(fluid_servers, "ROUNDS", 1)
     run_slot = fluid.run_slot
 
-    def forgetful(world, physics, policy, flows):
-        return run_slot(world, physics, policy, flows.replace(busy=jnp.zeros_like(flows.busy)))
+    def forgetful(world, physics, policy, flows, **how):
+        return run_slot(world, physics, policy, flows.replace(busy=jnp.zeros_like(flows.busy)), **how)
 
     monkeypatch.setattr(fluid, "run_slot", forgetful)
     with jax.enable_x64(True):
@@ -47,7 +47,7 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
         def cost(parameters):
             policy = policy_of(parameters)
             policy = policy.replace(toll=policy.toll.replace(weight=0.0))
-            return pathwise.cost(world, Physics(), policy, Objective(), SIZES)
+            return pathwise.cost(world, Physics(), policy, Objective(), SIZES, open_loop=False)
 
         slope = jax.jit(jax.grad(cost))(start)
         for seed in range(4):
