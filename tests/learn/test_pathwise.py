@@ -64,7 +64,7 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
 
 
 @pytest.mark.slow
-def test_slopes_do_not_explode_and_point_the_same_way():
+def test_slopes_do_not_explode():
     """In 48 worlds of all kinds, over twice as many slots as training has, of the network of the package."""
     learner = pathwise.Learner(policy_of(), pathwise.Sizes(num_slots=120), (CALM, HARD, LIGHT))
     state = jax.jit(learner.init)(jax.random.key(5))
@@ -76,8 +76,6 @@ def test_slopes_do_not_explode_and_point_the_same_way():
     norms = jnp.linalg.norm(flat, axis=1)
     assert jnp.median(norms) < 20
     assert norms.max() < 1000
-    halves = [half.mean(axis=0) for half in (flat[:24], flat[24:])]
-    assert jnp.vdot(*halves) > 0.3 * jnp.linalg.norm(halves[0]) * jnp.linalg.norm(halves[1])
 
 
 def test_worlds_are_of_their_kinds_in_turn_and_decided_by_the_key():
