@@ -28,7 +28,7 @@ from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
-from torta_jax.sim.fluid_servers import loading, queue_wait
+from torta_jax.sim.fluid_servers import loading, queue_wait, run_times
 from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
@@ -92,6 +92,7 @@ def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str,
 
     def one(world):
         regions, lanes = world.cluster.num_regions, world.cluster.lane_mask.sum(axis=-2)
+        run_s = run_times(world.cluster, world.workload).mean(axis=0)
 
         def step(carry, _):
             state, totals, _, record = slot.run_slot(world, physics, policy, *carry, axis_name="clusters")
@@ -110,7 +111,7 @@ def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str,
                 "servers": on / physics.slot_s,
                 "tasks": tasks,
                 "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
-                "formula_wait_s": tasks * queue_wait(use, busy_s, lane_s / each, on / physics.slot_s),
+                "formula_wait_s": tasks * queue_wait(use, busy_s, on_s * lanes, run_s, on_s / physics.slot_s),
                 "lane_s": lane_s,
                 "loading_s": loading_s,
                 "formula_loading_s": tasks * by_formula,

@@ -12,7 +12,7 @@ from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.networks import ActorCritic
 from torta_jax.sim import fluid
 from torta_jax.sim.env import Objective
-from torta_jax.sim.slot import World, make_world, price_now
+from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 
@@ -93,10 +93,9 @@ class Routing(NamedTuple):
 
     def observation(self, state: State, params: Params) -> jax.Array:
         """What `actor.features` makes of the coming slot."""
-        flows, world = state.flows, state.world
-        slot = jnp.minimum(flows.slot, params.scenario.alive.shape[0] - 1)
-        price = price_now(world, slot, params.physics.slot_s)
-        seen = fluid.observe(flows, world.cluster, params.physics, params.scenario.alive[slot], price)
+        last = params.scenario.alive.shape[0] - 1  # nothing is decided after it, but what is observed then is asked for
+        flows = state.flows.replace(slot=jnp.minimum(state.flows.slot, last))
+        seen = fluid.observe(flows, state.world, params.physics)
         return actor.features(params.policy.remember(flows.policy, seen), seen)
 
 

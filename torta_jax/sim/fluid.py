@@ -23,8 +23,11 @@ from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster
 from torta_jax.workload import draws
 
-COUNTS = 16
-"""Stream of random numbers: the arrivals of a slot."""
+COUNTS, LANE_TIMES, INSTANT = 16, 18, 19
+"""Streams of random numbers: the arrivals of a slot, how long they took, who is found when it begins."""
+
+DIVERSE = 0.25
+"""Squared coefficient of variation of lane times, fitted to how much those measured in the task model change."""
 
 WARMING_SLOTS = 4
 """Slots that the longest warm-up may take (180 s in slots of 45 s)."""
@@ -50,8 +53,9 @@ class Flows(struct.PyTreeNode):
     starts: jax.Array  # [WARMING_SLOTS, R, S] share started in the last slots, the newest first
     backlog: jax.Array  # [R] tasks that wait for capacity
     queue: jax.Array  # [R] tasks that wait: the backlog, and those in lanes' queues in the mean over the last slot
-    outstanding: jax.Array  # [R] those, and the tasks that run in the mean
+    running: jax.Array  # [R] tasks in the mean over it
     busy: jax.Array  # [R, S] utilisation of the last slot
+    took: jax.Array  # [R] lane time of its tasks, over the mean
     service_s: jax.Array  # [R] measured lane time per task
     arrivals: jax.Array  # [R] last slot, by origin
     shares: jax.Array  # [R, R] realised routing
@@ -89,8 +93,9 @@ def reset(world: World, physics: Physics, scheduler) -> Flows:
         starts=jnp.zeros((WARMING_SLOTS, *mask.shape)),
         backlog=nothing,
         queue=nothing,
-        outstanding=nothing,
+        running=nothing,
         busy=jnp.zeros_like(mask),
+        took=jnp.ones(regions),
         service_s=jnp.full(regions, physics.service_guess_s, float),
         arrivals=nothing,
         shares=jnp.eye(regions),
@@ -113,7 +118,7 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
     cluster, slot_s = world.cluster, physics.slot_s
     alive = world.scenario.alive[flows.slot]
     known = lax.stop_gradient(flows) if open_loop else flows
-    seen = observe(known, cluster, physics, alive, price_now(world, flows.slot, slot_s))
+    seen = observe(known, world, physics)
     policy, own = scheduler.route(known.policy, seen)
     matrix, _ = dispatch.live_matrix(own if matrix is None else matrix, alive)
     on, starts, cooling_s = scale(scheduler, policy, seen, matrix, flows)
@@ -152,15 +157,17 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
         model_load_s=(done * served.loading_s).sum(),
         switching_cost=change(shares, flows.shares, arrivals, flows.arrivals),
     )
-    measured = flows.service_s + physics.service_weight * (served.service_s - flows.service_s)
+    took = lane_times(world, flows.slot, done)
+    measured = flows.service_s + physics.service_weight * (took * served.service_s - flows.service_s)
     flows = Flows(
         slot=flows.slot + 1,
         on=on,
         starts=begun,
         backlog=backlog,
         queue=backlog + done * served.wait_s / slot_s,
-        outstanding=backlog + done * (served.wait_s + served.service_s) / slot_s,
+        running=done * served.service_s / slot_s,
         busy=lax.stop_gradient(served.busy),  # the slope of a choice of servers in that of the last slot explodes
+        took=took,
         service_s=jnp.where(come > 0, measured, flows.service_s),
         arrivals=arrivals,
         shares=shares,
@@ -171,33 +178,56 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
     return flows, metrics
 
 
-def observe(flows: Flows, cluster: Cluster, physics: Physics, alive, price_usd_per_kwh) -> Observation:
-    """The observation at the start of a slot, as a policy has it in the task model."""
-    on = flows.on.sum(axis=-1)
+def observe(flows: Flows, world: World, physics: Physics) -> Observation:
+    """The observation at the start of a slot, as a policy has it in the task model: counted, not in expectation."""
+    cluster, on = world.cluster, flows.on.sum(axis=-1)
+    busy = jnp.minimum(flows.busy * flows.took[:, None], 1.0)
+    utilisation = (flows.on * busy).sum(axis=-1) / jnp.maximum(on, 1e-6)
+    waiting, running = at_an_instant(world, flows, utilisation)
     return Observation(
         slot=flows.slot,
         slot_s=jnp.asarray(physics.slot_s, float),
         cluster=cluster,
-        alive=alive,
-        price_usd_per_kwh=price_usd_per_kwh,
+        alive=world.scenario.alive[flows.slot],
+        price_usd_per_kwh=price_now(world, flows.slot, physics.slot_s),
         arrivals=flows.arrivals,
         shares=flows.shares,
         matrix=flows.matrix,
         buffered=jnp.zeros_like(flows.backlog),
-        waiting=flows.queue,
-        outstanding=flows.outstanding,
-        utilisation=(flows.on * flows.busy).sum(axis=-1) / jnp.maximum(on, 1e-6),
-        server_utilisation=flows.busy,
+        waiting=waiting,
+        outstanding=waiting + running,
+        utilisation=utilisation,
+        server_utilisation=busy,
         servers_on=on,
         service_s=flows.service_s,
     )
 
 
+def luck(world: World, stream: int, slot: jax.Array, number: int = 1) -> jax.Array:
+    """[number, R] standard normal numbers of a slot."""
+    return draws.normal(draws.words(draws.fold(world.key, stream, slot), number, world.cluster.num_regions))
+
+
+def at_an_instant(world: World, flows: Flows, utilisation: jax.Array) -> jax.Array:
+    """[2, R] tasks that wait, and that run, when a slot begins: normal numbers.
+
+    A Poisson number's variance for those that wait, a binomial one's for those that run: each lane runs one or none.
+    """
+    mean = jnp.stack([flows.queue, flows.running])
+    variance = jnp.stack([flows.queue, flows.running * (1 - utilisation)])
+    deviation = variance / jnp.sqrt(variance + LEAST)  # its root, which has no slope at zero
+    return jnp.maximum(mean + deviation * luck(world, INSTANT, flows.slot, 2), 0.0)
+
+
+def lane_times(world: World, slot: jax.Array, done: jax.Array) -> jax.Array:
+    """[R] mean lane time of so many tasks [R], over what is expected: few tasks may be long or short ones."""
+    return jnp.maximum(1 + jnp.sqrt(DIVERSE / jnp.maximum(done, 1.0)) * luck(world, LANE_TIMES, slot)[0], 0.0)
+
+
 def counts(world: World, slot: jax.Array) -> jax.Array:
     """[R] arrivals of a slot: a normal number with a Poisson number's mean and variance."""
     rate = world.prepared.rate[slot]
-    word = draws.words(draws.fold(world.key, COUNTS, slot), 1, rate.shape[0])[0]
-    return jnp.maximum(rate + jnp.sqrt(rate) * draws.normal(word), 0.0)
+    return jnp.maximum(rate + jnp.sqrt(rate) * luck(world, COUNTS, slot)[0], 0.0)
 
 
 def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows):
@@ -302,13 +332,13 @@ def energy(cluster: Cluster, on, warm, busy, slot_s) -> jax.Array:
 def change(shares, last, arrivals, last_arrivals) -> jax.Array:
     """Expected squared change of the realised shares: that of the flows, and the luck of drawing tasks one by one."""
 
-    def luck(shares, number):
+    def drawing(shares, number):
         return ((1 - (shares**2).sum(axis=-1)) / jnp.maximum(number, 1.0)).sum()
 
     return (
         ((shares - last) ** 2).sum()
-        + luck(shares, arrivals)
-        + jnp.where(last_arrivals.sum() > 0, luck(last, last_arrivals), 0.0)
+        + drawing(shares, arrivals)
+        + jnp.where(last_arrivals.sum() > 0, drawing(last, last_arrivals), 0.0)
     )
 
 

@@ -47,11 +47,11 @@ copies."""
 WORTH = 4
 """Power of run time over the time to load a model, by which that becomes worth it."""
 
-WAIT_S, WAIT_SHARE = 0.12, 0.03
-"""What tasks wait for a server that is busy half of the time: so many seconds and such a share of a lane time."""
+WAIT_S, WAIT_CHOSEN_S = 0.16, 0.09
+"""What tasks wait where lanes are busy half of the time, and besides for a server that is so itself."""
 
-WAIT_FEW, NO_CHOICE = 3.0, 1.5
-"""By how much the seconds grow over a power of the number of servers, where there are few to choose from."""
+WAIT_FASTER, BUSY = 0.46, 4
+"""The share that they wait of what a fast server saves them where it is always busy, and a power of how busy it is."""
 
 PATIENCE_SLOTS = 2.0
 """A backlog longer than this is dropped."""
@@ -114,7 +114,7 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -
     work = work * (per_task / run_s)[:, None]
     taken, share = poured(work, capacity, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    wait_s = queue_wait(busy, taken, per_task, warm.sum(axis=-1))
+    wait_s = queue_wait(busy, taken, capacity, lane_s.mean(axis=0), warm)
     return Served(busy, share, per_task, loading_s, wait_s)
 
 
@@ -164,7 +164,7 @@ def loads(run, copies, servers, load) -> jax.Array:
     return jnp.minimum(missing + (1 - missing) * elsewhere, 1.0)
 
 
-def queue_wait(busy, taken, service_s, servers) -> jax.Array:
+def queue_wait(busy, taken, capacity, lane_s, warm) -> jax.Array:
     """[R] mean wait of a task that finds room, by who is how busy: fitted, not derived (`experiments.fluid_gap`).
 
     An M/G/c queue of all lanes would hardly wait: tasks prefer some servers, those with their model and the fast ones
@@ -173,13 +173,21 @@ def queue_wait(busy, taken, service_s, servers) -> jax.Array:
     Args:
         busy: [R, S] utilisation of the servers.
         taken: [R, S] lane seconds that they work.
-        service_s: [R] lane time per task.
-        servers: [R] that are warm.
+        capacity: [R, S] lane seconds that they have.
+        lane_s: [R, S] lane time of a task.
+        warm: [R, S] share that is warm.
     """
+    tasks = taken / lane_s
+    saves = jnp.maximum(mean_warm(lane_s, warm)[:, None] - lane_s, 0.0)
+    chosen = WAIT_CHOSEN_S * queue(busy) + WAIT_FASTER * busy**BUSY * saves
+    chosen = (tasks * chosen).sum(axis=-1) / jnp.maximum(tasks.sum(axis=-1), LEAST)
+    return WAIT_S * queue(taken.sum(axis=-1) / jnp.maximum(capacity.sum(axis=-1), LEAST)) + chosen
+
+
+def queue(busy):
+    """Mean number in an M/M/1 queue by its utilisation."""
     busy = jnp.minimum(busy, STEEPEST)
-    ratio = (taken * busy / (1 - busy)).sum(axis=-1) / jnp.maximum(taken.sum(axis=-1), LEAST)
-    few = WAIT_FEW / jnp.maximum(servers, 1.0) ** NO_CHOICE
-    return (WAIT_SHARE * service_s + WAIT_S * (1 + few)) * ratio
+    return busy / (1 - busy)
 
 
 def mean_warm(x, warm) -> jax.Array:
