@@ -210,6 +210,20 @@ def test_the_same_target_switches_the_same_servers_in_both_models(before, count)
     np.testing.assert_allclose(started, servers.active & ~active, atol=1e-4)
 
 
+def test_who_waits_and_runs_is_observed_with_the_luck_of_counts():
+    """Mean and variance over keys are those of a Poisson and of a binomial number; the means of few tasks vary more."""
+    world, count = world_of(), 4000
+    means = jnp.array([0.0, 5.0, 20.0, 50.0, 80.0])  # tasks that run, of 100 lanes; and so many wait
+    flows = fluid.reset(world, Physics(), policy()).replace(queue=means, running=means)
+    worlds = jax.vmap(lambda i: world.replace(key=jax.random.fold_in(world.key, i)))(jnp.arange(count))
+    seen = jax.vmap(lambda world: fluid.at_an_instant(world, flows, means / 100))(worlds)
+    took = jax.vmap(lambda world: fluid.lane_times(world, jnp.int32(3), means))(worlds)
+    np.testing.assert_allclose(seen.mean(axis=0), [means, means], atol=0.1, rtol=0.02)
+    np.testing.assert_allclose(seen.var(axis=0), [means, 100 * (means / 100) * (1 - means / 100)], rtol=0.1)
+    np.testing.assert_allclose(took.mean(axis=0), 1, rtol=0.02)
+    np.testing.assert_allclose(took.var(axis=0), fluid.DIVERSE / np.maximum(means, 1), rtol=0.15)
+
+
 def test_an_end_of_a_region_sends_nobody_there():
     world = world_of(events=[Failure(4, 6, [1])])
     flows, _ = play(world, policy())

@@ -1,0 +1,127 @@
+"""What foresight would gain on the paper's topologies and on a trace, and which share of that a network gains.
+
+    python -m experiments.foresight [--topologies abilene polska] [--trace FILE] [--file results/blind/policy.npz]
+
+As in `experiments.generalise`, in the fluid model: the corrections of every slot, optimised in a world whose future is
+known (`torta_jax.learn.clairvoyant`), from what the network does. The worlds are those of `torta compare`. A trace is
+replayed on Abilene in the mean: as many requests in every slot as it has, in the regions by their share of demand, of
+its mean work.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import generalise
+from torta_jax import schedulers
+from torta_jax.cli import world as worlds
+from torta_jax.cli.options import Compare
+from torta_jax.evaluate.rollout import world_keys
+from torta_jax.learn import clairvoyant, pathwise
+from torta_jax.schedulers.trained import TOPOLOGIES
+from torta_jax.sim import fluid
+from torta_jax.sim.slot import World, make_world
+from torta_jax.sim.state import Physics
+from torta_jax.types import KINDS, Cluster, numbers
+from torta_jax.workload import Synthetic, Trace
+
+NETWORK = "torta-learned"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    topologies: tuple[str, ...] = TOPOLOGIES
+    trace: Path | None = None
+    file: Path | None = None  # a policy of `torta train`, the reference in place of `torta`
+    seeds: int = 4
+    slots: int | None = None  # default: those of `torta compare`
+    steps: int = 150  # of the optimiser
+
+
+def in_the_mean(trace: Trace, cluster: Cluster, slots: int) -> tuple[Synthetic, jax.Array]:
+    """A workload of a trace's mean work, kind by kind as often as there, and its rates [T, R]."""
+    there = np.arange(trace.max_tasks) < np.asarray(trace.count)[:, None]
+    prefill_s = np.asarray(trace.input_tokens / trace.prefill_tokens_per_s)[there].mean()
+    decode_s = np.asarray(trace.output_tokens / trace.decode_tokens_per_s)[there].mean()
+    work_s = float(prefill_s + decode_s)
+    of_kind = np.bincount(np.asarray(trace.kind)[there], minlength=len(KINDS)) / there.sum()
+    made = Synthetic.create(
+        work_low_s=work_s,
+        work_high_s=work_s,
+        prefill_share=float(prefill_s) / work_s,
+        kind_share=tuple(map(float, of_kind)),
+        start_hour_utc=float(trace.start_hour_utc),
+    )
+    origin = np.where(there, np.asarray(trace.origin), cluster.num_regions)[:slots]
+    named = np.stack([(origin == region).sum(axis=1) for region in range(cluster.num_regions)], axis=1)
+    unnamed = (origin < 0).sum(axis=1)
+    return made, jnp.asarray(named + unnamed[:, None] * np.asarray(cluster.demand_share), float)
+
+
+def made(compare: Compare) -> tuple[World, int]:
+    """[seeds] worlds of a comparison, and its number of slots."""
+    built = worlds.build(compare)
+    slots = built.scenario.alive.shape[0]
+    workload, rate = built.workload, None
+    if isinstance(workload, Trace):
+        workload, rate = in_the_mean(workload, built.cluster, slots)
+    make = lambda key: make_world(built.cluster, workload, built.scenario, key, slots)  # noqa: E731
+    found = jax.jit(jax.vmap(make))(world_keys(range(compare.seeds)))
+    if rate is not None:
+        rates = jnp.broadcast_to(rate, (compare.seeds, *rate.shape))
+        found = found.replace(prepared=found.prepared.replace(rate=rates))
+    return found, slots
+
+
+def costs(found: World, slots: int, policies: dict[str, Any], steps: int) -> dict[str, np.ndarray]:
+    """Seconds per task [seeds] of every policy, and with foresight."""
+    play = jax.jit(jax.vmap(lambda world, policy: fluid.simulate(world, Physics(), policy, slots)[1], (0, None)))
+    cost = {name: generalise.per_world(play(found, numbers(policy)))["objective"] for name, policy in policies.items()}
+    sizes, policy = pathwise.Sizes(num_slots=slots), numbers(policies[NETWORK])
+    find = jax.jit(lambda world: jnp.nanmin(clairvoyant.optimise(world, policy, sizes, steps=steps)[1]))
+    return cost | {"foresight": np.stack([find(one) for one in unstacked(found)])}
+
+
+def unstacked(found: World) -> list[World]:
+    """The worlds one by one."""
+    return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(found.key))]
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    named = ("torta", NETWORK) if options.file is None else ("file", "torta", NETWORK)
+    policies = {name: schedulers.load(options.file) if name == "file" else schedulers.get(name) for name in named}
+    size: dict[str, Any] = {"policies": ("torta",), "seeds": options.seeds, "slots": options.slots}
+    every = {name: Compare(topology=name, **size) for name in options.topologies}
+    if options.trace is not None:
+        every[options.trace.stem] = Compare(trace=str(options.trace), **size)
+    shown = Table(title="Eq 1 per task in the fluid model; of the gap to foresight, what a policy closes")
+    for column in ("world", "policy", "s/task", f"against {named[0]}, %", "of gap %"):
+        shown.add_column(column, justify="left" if column in ("world", "policy") else "right")
+    for name, compare in every.items():
+        begun = time.perf_counter()
+        cost = costs(*made(compare), policies, options.steps)
+        console.print(f"{name}: {time.perf_counter() - begun:.0f} s")
+        base, best = cost[named[0]].mean(), cost["foresight"].mean()
+        for policy, values in cost.items():
+            gain, mean = base - values.mean(), values.mean()
+            share = f"{100 * gain / (base - best):.0f}" if best < base else ""
+            told = (f"{mean:.3f}", f"{-100 * gain / base:+.2f}", share)
+            shown.add_row(name, policy, *told)
+        shown.add_section()
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
+
+
+if __name__ == "__main__":
+    main()
