@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

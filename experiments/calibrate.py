@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import tune
+from experiments import answer, tune
 from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
@@ -162,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import generalise
+from experiments import answer, generalise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate, world_keys
@@ -218,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

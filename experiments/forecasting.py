@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.evaluate.compare import bootstrap_mean
@@ -222,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import generalise
+from experiments import answer, generalise
 from torta_jax import schedulers
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -21,8 +21,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import generalise
+from experiments import answer, generalise
 from torta_jax import schedulers
+from torta_jax.errors import require
 from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import pathwise, train
 from torta_jax.learn.recipes import KINDS
@@ -42,7 +43,7 @@ class Options:
     """Size of the experiment."""
 
     files: Annotated[tuple[Path, Path], tyro.conf.Positional]  # of `torta train torta`: blind, and not
-    kinds: tuple[str, ...] = ("calm", "hard")
+    kinds: tuple[generalise.Kind, ...] = ("calm", "hard")
     updates: int = 400
     clusters: int = 16
     steps: int = 200  # of foresight
@@ -110,6 +111,8 @@ def main() -> None:
             console.print(f"{time.perf_counter() - begun:.0f} s: {done} of {updates} updates")
 
     blind, learned = (numbers(schedulers.load(path)) for path in options.files)
+    right = [isinstance(policy, Learned) and policy.blind for policy in (blind, learned)] == [True, False]
+    require(right, "files: of `torta train torta`, the blind one first, then the network")
     policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
     many = options.clusters
     judged = generalise.Options((), clusters=many, foresight=many, steps=options.steps, slots=options.slots)
@@ -131,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

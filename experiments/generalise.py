@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from experiments import answer
 from torta_jax import schedulers
 from torta_jax.errors import require
 from torta_jax.evaluate.compare import bootstrap_mean
@@ -44,6 +45,8 @@ from torta_jax.workload.synthetic import padding_for
 HELD_OUT = 1_000_033
 """Keys of training are folded from seeds of users; those of evaluation from this number."""
 
+Kind = Literal["calm", "hard", "light"]
+
 BATCH = 8
 ROOM_SLOTS = 4.0
 
@@ -56,7 +59,7 @@ class Options:
     """Size of the experiment."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train`; the first is the reference
-    kinds: tuple[str, ...] = tuple(KINDS)
+    kinds: tuple[Kind, ...] = get_args(Kind)
     regions: tuple[int, ...] = (12,)
     clusters: int = 64
     foresight: int = 32  # of the clusters, how many get the bound by foresight; 0: none
@@ -219,7 +222,10 @@ def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
     options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
+    require(bool(options.files), "files: at least one of `torta train torta` is needed, the reference")
     files = loaded(options.files)
+    for name, policy in files.items():
+        require(isinstance(policy, Learned), f"{name}: not a policy of `torta train torta`")
     reference, *trainings = files
     policies = files | {name: schedulers.get(name) for name in OTHERS}
     for kind in options.kinds:
@@ -242,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -19,6 +19,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from torta_jax import auction, schedulers
 from torta_jax import cluster as clusters
 from torta_jax.evaluate.compare import paired
@@ -152,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

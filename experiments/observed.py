@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import generalise
+from experiments import answer, generalise
 from experiments.fluid_gap import RANDOM
 from torta_jax import schedulers
 from torta_jax.learn.recipes import KINDS
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -19,6 +19,7 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import InputError
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

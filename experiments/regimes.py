@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import generalise
+from experiments import answer, generalise
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import pathwise
@@ -161,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -17,10 +17,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import generalise
+from experiments import answer, generalise
 from experiments.search import Numbers, minimise
 from experiments.tune import SPACES, nested
 from torta_jax import schedulers
+from torta_jax.errors import require
 from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.policy_file import pack, unpack
 from torta_jax.schedulers.tuned import with_numbers
@@ -59,6 +60,10 @@ def flat(policy: schedulers.Rules) -> Numbers:
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
     policy = schedulers.load(options.file)
+    parameters, facts = unpack(options.file)
+    require(not options.out.exists(), f"--out: {options.out} exists")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.touch()
     size = generalise.Options((), clusters=options.clusters, slots=options.slots)
     every = [generalise.held_out(size, kind, 12, TUNING) for kind in KINDS.values()]
     begun = time.perf_counter()
@@ -75,14 +80,12 @@ def main() -> None:
         return float((costs(found) / before).mean())
 
     def tell(found: Numbers, value: float) -> None:
-        console.print(f"{time.perf_counter() - begun:.0f} s: {100 * (value - 1):+.2f} %")
+        options.out.write_bytes(pack(jax.device_get(parameters), facts | {"numbers": nested(found)}))
+        console.print(f"{time.perf_counter() - begun:.0f} s: {100 * (value - 1):+.2f} %, wrote {options.out}")
 
     best, value = minimise(cost, SPACE, options.evaluations, start=start, width=options.width, tell=tell)
-    parameters, facts = unpack(options.file)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(pack(jax.device_get(parameters), facts | {"numbers": nested(best)}))
-    console.print(f"{100 * (value - 1):+.2f} %: {best}; wrote {options.out}")
+    console.print(f"{100 * (value - 1):+.2f} %: {best}")
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

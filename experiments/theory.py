@@ -21,6 +21,7 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.evaluate.rollout import world_keys
@@ -182,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -20,6 +20,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from experiments import answer
 from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
@@ -141,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

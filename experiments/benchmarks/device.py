@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import tyro
 
+from experiments import answer
 from experiments.benchmarks import learning, throughput
 
 MEANS = ("power_cost_usd", "energy_kwh", "load_balance", "overhead_s_per_task", "switching_cost")
@@ -66,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

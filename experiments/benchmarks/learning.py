@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import answer
 from experiments.benchmarks.stopwatch import Contestant, race
 from torta_jax.learn import recipes
 from torta_jax.schedulers import heads
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(main)

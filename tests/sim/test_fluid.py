@@ -268,7 +268,10 @@ def test_slopes_are_those_of_central_differences(monkeypatch):
 
 @pytest.mark.slow
 def test_open_loop_slopes_are_differences_with_what_is_known_held_fixed(monkeypatch):
-    """What every slot's decision is made from is held. In double precision, without what slopes always leave out."""
+    """What every slot's decision is made from is held, but for the matrix in force, a share of which is kept.
+
+    In double precision, without what slopes always leave out.
+    """
     monkeypatch.setattr(fluid_servers, "ROUNDS", 1)
     observe = fluid.observe
     with jax.enable_x64(True):
@@ -281,7 +284,11 @@ def test_open_loop_slopes_are_differences_with_what_is_known_held_fixed(monkeypa
                 flows = flows.replace(busy=jnp.zeros_like(flows.busy))
                 seen.append(flows)
                 if known is not None:
-                    monkeypatch.setattr(fluid, "observe", lambda _, *rest, now=known[slot]: observe(now, *rest))
+
+                    def held(now, *rest, then=known[slot]):
+                        return observe(then.replace(matrix=now.matrix), *rest)
+
+                    monkeypatch.setattr(fluid, "observe", held)
                     flows = flows.replace(policy=known[slot].policy)
                 flows, metrics = fluid.run_slot(world, Physics(), trial, flows, open_loop=True)
                 total += Objective().cost(metrics)
@@ -289,9 +296,9 @@ def test_open_loop_slopes_are_differences_with_what_is_known_held_fixed(monkeypa
 
         x = jnp.asarray([0.8, 2.0, 0.1, 0.8, 3.0])
         slope, known = jax.jit(jax.grad(episode, has_aux=True))(x)
-        held, step = jax.jit(lambda x: episode(x, known)[0]), 1e-5
+        again, step = jax.jit(lambda x: episode(x, known)[0]), 1e-5
         for i in range(5):
-            ends = [float(held(x.at[i].add(sign * step))) for sign in (1, -1)]
+            ends = [float(again(x.at[i].add(sign * step))) for sign in (1, -1)]
             assert float(slope[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-4)
 
 

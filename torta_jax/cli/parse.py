@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -19,7 +19,7 @@ from torta_jax.cli.options import (
     TrainPaper,
     TrainTorta,
 )
-from torta_jax.cli.rules import RULES, check
+from torta_jax.cli.rules import RULES, TRAINING, Check
 from torta_jax.cli.versions import version_of
 from torta_jax.errors import InputError, unknown
 
@@ -77,10 +77,11 @@ def _parse(words: Sequence[str], compare: Compare) -> Command:
     except SystemExit as error:
         if not error.code:
             raise
-        raise InputError(_message(printed.getvalue())) from None
+        rules = TRAINING if list(words[:1]) == ["train"] else RULES
+        raise InputError(_message(printed.getvalue(), rules)) from None
 
 
-def _message(box: str) -> str:
+def _message(box: str, rules: Mapping[str, Check]) -> str:
     """One line from the framed text of a usage error, with the allowed range of the option it is about."""
     blocks: list[list[str]] = [[]]
     for line in box.splitlines():
@@ -92,7 +93,7 @@ def _message(box: str) -> str:
     if "╭" not in box:
         del blocks[0]  # the title, which Unicode has in the frame
     told = [_sentence(block, box) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
-    return _with_range(_with_command("; ".join(told).rstrip("."))) + " (see torta --help)"
+    return _with_range(_with_command("; ".join(told).rstrip(".")), rules) + " (see torta --help)"
 
 
 _LEFT_OUT = ("For full helptext", "Argument helptext")
@@ -121,13 +122,13 @@ def _with_command(message: str) -> str:
     return str(unknown("command", found[1], found[2].split(", "))) if found else message
 
 
-def _with_range(message: str) -> str:
+def _with_range(message: str, rules: Mapping[str, Check]) -> str:
     """Say what an option allows where only its value was refused."""
     found = re.search(r"""Error parsing --([a-z-]+): .*?(['"])(.*?)\2""", message)
     option = found[1].replace("-", "_") if found else ""
-    if found and option in RULES:
+    if found and option in rules:
         try:
-            check(f"--{found[1]}", option, found[3])
+            rules[option](f"--{found[1]}", found[3])
         except InputError as error:
             return str(error)
     return message

@@ -70,7 +70,7 @@ def torta(
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
     learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds))
     settings = numbers(pathwise.Numbers(learning_rate=learning_rate, updates=float(updates)))
-    facts = {"policy": "torta", "network": VERSION}
+    facts = {"policy": "torta", "network": VERSION, "blind": blind}
     return Recipe(learner, pathwise.by_cores(learner), settings, lambda state: state.parameters, facts)
 
 

@@ -74,7 +74,7 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
         max_surge=kind.max_surge,
         max_price=kind.max_price,
     )
-    # Factors below one are for the factor's own scale: a surge or a shock never makes less of what is calm.
+    # Of the factors drawn half are below one; those of events at once multiply. What is less than calm counts as calm.
     scenario = scenario.replace(
         rate_factor=jnp.maximum(scenario.rate_factor, 1.0), price_factor=jnp.maximum(scenario.price_factor, 1.0)
     )

@@ -110,14 +110,15 @@ def run_slot(world: World, physics: Physics, scheduler, flows: Flows, matrix=Non
 
     Args:
         matrix: [R, R] routing to use instead of the scheduler's own.
-        open_loop: leave out of all slopes how what the scheduler does depends on what it did before (static).
+        open_loop: leave out of all slopes how what the scheduler does depends on what it did before (static), but for
+            the matrix in force, of which a calm scheduler keeps a share.
 
     Returns:
         The next `Flows` and `FlowMetrics`.
     """
     cluster, slot_s = world.cluster, physics.slot_s
     alive = world.scenario.alive[flows.slot]
-    known = lax.stop_gradient(flows) if open_loop else flows
+    known = lax.stop_gradient(flows).replace(matrix=flows.matrix) if open_loop else flows
     seen = observe(known, world, physics)
     policy, own = scheduler.route(known.policy, seen)
     matrix, _ = dispatch.live_matrix(own if matrix is None else matrix, alive)
