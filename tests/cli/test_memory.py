@@ -7,6 +7,7 @@ from torta_jax import cluster, schedulers, workload
 from torta_jax.cli import memory
 from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError
+from torta_jax.learn import recipes
 from torta_jax.sim.simulate import simulate
 
 
@@ -34,3 +35,15 @@ def test_the_product_that_is_named_is_allowed_and_one_seed_more_is_not():
     check(most)
     with pytest.raises(InputError):
         check(most + 1)
+
+
+def test_a_training_that_would_not_fit_is_refused():
+    def check(**sizes: int) -> None:
+        sizes = {"worlds": 32, "slots": 60, "regions": 12, "servers": 24} | sizes
+        memory.check_training(recipes.torta(updates=1, kinds=["hard"], learning_rate=1e-3, **sizes).learner)
+
+    check()
+    with pytest.raises(InputError, match=r"--worlds, --slots, --regions and --servers: [\d,]+ GB at once, 8 GB"):
+        check(slots=10_000, regions=99)
+    with pytest.raises(InputError, match="GB at once"):
+        check(worlds=65_536)

@@ -6,6 +6,7 @@ import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from torta_jax.learn import ppo
@@ -118,6 +119,17 @@ def by_hand(reward, value, next_value, terminated, ended, discount, trace):
             weight *= discount * trace
         result.append(total)
     return result
+
+
+@pytest.mark.parametrize(("max_kl", "used"), [(-1.0, 0), (0.0, 1), (1e6, 16)])
+def test_an_update_ends_with_the_first_minibatch_on_which_the_policy_has_moved_too_far(max_kl, used):
+    """Before the first it has not moved at all; one that is not used leaves the weights as they are."""
+    learner = ppo.Learner(ppo.AutoReset(Probe()), jnp.int32(KINDS.index("act")), NETWORK, OneNumber(), SIZES)
+    state = jax.jit(learner.init)(jax.random.key(0))
+    new, log = jax.jit(learner.update)(state, numbers(NUMBERS.replace(max_kl=max_kl)))
+    assert float(log["used"]) * SIZES.epochs * SIZES.minibatches == pytest.approx(used)
+    moved = optax.tree.norm(optax.tree.sub(new.parameters, state.parameters))
+    assert (moved > 0) == (used > 0)
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.9, 1.0])

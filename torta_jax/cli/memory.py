@@ -1,7 +1,9 @@
-"""A comparison whose results would not fit in memory is refused before anything is computed."""
+"""What would not fit in memory is refused before anything is computed."""
 
 import dataclasses
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from torta_jax.cli.options import Compare
@@ -9,7 +11,7 @@ from torta_jax.errors import require
 from torta_jax.sim.metrics import NUM_BINS, TIMES, SlotMetrics
 from torta_jax.types import Drop
 
-LIMIT_GB = 4.0
+LIMIT_GB, TRAINING_GB = 4.0, 8.0
 WHOLE_BYTES = 4  # of a count: int32
 
 
@@ -43,3 +45,32 @@ def check(options: Compare, policies: int, slots: int, regions: int) -> None:
         f"{options.place('seeds')} = {seeds} and {options.place('slots')} = {slots}: {size_gb:,.1f} GB of results for "
         f"{policies} policies, {LIMIT_GB:g} GB are allowed: keep seeds × slots within {most * slots:,}",
     )
+
+
+def check_training(learner: Any) -> None:
+    """Slopes need every slot of the worlds that are at work, and of every world a slope; PPO needs what it observed.
+
+    Raises:
+        InputError: they are larger than `TRAINING_GB`.
+    """
+    from torta_jax.cores import cores
+    from torta_jax.learn import pathwise
+    from torta_jax.sim import fluid
+
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    if isinstance(learner, pathwise.Learner):
+        sizes = learner.sizes
+        world = jax.eval_shape(lambda key: jax.tree.map(lambda x: x[0], learner.worlds(key, jnp.arange(1))), state.key)
+        flows = jax.eval_shape(lambda world: fluid.reset(world, learner.physics, learner.policy), world)
+        at_work = min(sizes.num_worlds, pathwise.BLOCK * cores())
+        size = at_work * (nbytes(world) + sizes.num_slots * nbytes(flows)) + sizes.num_worlds * nbytes(state.parameters)
+        told = "--worlds, --slots, --regions and --servers"
+    else:
+        size, told = learner.sizes.num_steps * nbytes(state.observation), "--envs and --steps"
+    size_gb = size / 1e9
+    require(size_gb <= TRAINING_GB, f"{told}: {size_gb:,.0f} GB at once, {TRAINING_GB:g} GB are allowed")
+
+
+def nbytes(shapes) -> int:
+    """Of the arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes) if hasattr(leaf, "dtype"))

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from torta_jax.cli import cache
+from torta_jax.cli import cache, memory
 from torta_jax.cli.options import Train, TrainPaper
 from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError, require
@@ -42,6 +42,7 @@ def run(options: Train) -> int:
     require(bool(complete) or not options.resume, f"--out {directory}: no checkpoint to resume from")
     recipe = _recipe(options)
     asked = {name: value for name, value in asdict(options).items() if name not in FREE}
+    memory.check_training(recipe.learner)
     facts = recipe.facts | json.loads(json.dumps(asked))
     state, log = jax.jit(recipe.learner.init)(jax.random.key(options.seed)), []
     if options.resume:

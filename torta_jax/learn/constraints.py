@@ -50,7 +50,10 @@ class Multipliers(struct.PyTreeNode):
 
 
 def penalty(head: Head, params: Params, targets: Targets, rule: str = "exponential") -> Penalty:
-    """The terms of Eq 5 for `ppo.Learner`, on the policy without luck; what they and Theorem 3 say is logged.
+    """The terms of Eq 5 for `ppo.Learner`; what they and Theorem 3 say is logged.
+
+    The loss is of the policy without luck. What is logged, and moves the multipliers, is of the matrices drawn: their
+    noise counts as deviation and as switching.
 
     Args:
         params: of the environment, where L_R and L_P are measured in every update.

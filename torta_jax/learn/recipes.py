@@ -1,11 +1,13 @@
 """What is trained, on what, and from where: the choices behind the policies that come with the package."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
@@ -108,5 +110,6 @@ def torta_paper(
         found = {"network": {"params": state.parameters["params"]["policy"]}, "predictor": foresight}
         return jax.tree.map(lambda x: x.astype(jnp.float16), found)  # a million numbers, of which three digits count
 
-    facts = {"policy": "torta-paper", "head": head, "regions": cluster.num_regions}
+    told = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(foresight))).hexdigest()
+    facts = {"policy": "torta-paper", "head": head, "regions": cluster.num_regions, "predictor": told[:16]}
     return Recipe(learner, jax.jit(learner.update), settings, learned, facts)

@@ -1,0 +1,76 @@
+"""Every experiment on learning runs to its table at the smallest size, and answers a mistake in one line."""
+
+import importlib
+import sys
+from importlib.resources import files
+
+import pytest
+
+from experiments import answer
+from torta_jax.schedulers.policy_file import pack, unpack
+
+WEIGHTS = files("torta_jax.schedulers") / "weights"
+CASES = {
+    "ablation": "--seeds 1 --slots 4",
+    "fluid_gap": "--seeds 1 --slots 8 --clusters 8 --cluster-slots 8",
+    "forecasting": "--seeds 1 --slots 8",
+    "foresight": "--topologies abilene --seeds 1 --slots 12 --steps 2",
+    "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --slots 8",
+    "generalise": "BLIND NETWORK --kinds calm --clusters 8 --foresight 8 --steps 2 --servers 4 --slots 12 --regions 3",
+    "observed": "--clusters 1 --seeds 2 --slots 26",
+    "paper_heads": "PAPER --episodes 2 --slots 4",
+    "regimes": "--noise 0.1 --switching 0.05 --updates 2 --worlds 2 --clusters 8 --slots 8",
+    "retune": "NETWORK --out OUT --evaluations 2 --clusters 8 --slots 4",
+    "slopes": "--file BLIND --kinds calm --clusters 2 --slots 4",
+    "theory": "--topologies abilene --seeds 1 --slots 4 --probes 2",
+}
+MISTAKES = {
+    "generalise": ("", "at least one"),
+    "generalise PAPER": ("PAPER", "not a policy of `torta train torta`"),
+    "foretold": ("NETWORK BLIND", "the blind one first"),
+    "slopes": ("--file NETWORK", "no policy of `torta train torta --blind`"),
+    "paper_heads": ("missing.npz", "missing.npz"),
+    "retune": ("NETWORK --out NETWORK", "exists"),
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs an experiment with words in which files are named; what it prints, and its exit status."""
+    (tmp_path / "blind").mkdir()
+    parameters, facts = unpack(str(WEIGHTS / "torta.npz"))
+    (tmp_path / "blind" / "policy.npz").write_bytes(pack(parameters, facts | {"blind": True}))
+    named = {
+        "NETWORK": str(WEIGHTS / "torta.npz"),
+        "PAPER": str(WEIGHTS / "torta-paper-abilene.npz"),
+        "BLIND": str(tmp_path / "blind" / "policy.npz"),
+        "OUT": str(tmp_path / "out.npz"),
+    }
+
+    def found(name: str, words: str) -> tuple[str, int]:
+        monkeypatch.setattr(sys, "argv", [name, *(named.get(word, word) for word in words.split())])
+        status = 0
+        try:
+            answer(importlib.import_module(f"experiments.{name}").main)
+        except SystemExit as error:
+            status = int(error.code or 0)
+        return "".join(capfd.readouterr()), status
+
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_it_runs_to_its_table(run, name):
+    printed, status = run(name, CASES[name])
+    assert status == 0
+    assert "%" in printed or "│" in printed
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(run, name):
+    words, told = MISTAKES[name]
+    printed, status = run(name.split()[0], words)
+    assert status == 2
+    assert told in printed
+    assert "Traceback" not in printed
