@@ -100,20 +100,21 @@ def unstacked(found: World) -> list[World]:
 
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
-    named = ("torta", NETWORK) if options.file is None else ("file", "torta", NETWORK)
-    policies = {name: schedulers.load(options.file) if name == "file" else schedulers.get(name) for name in named}
+    policies = {} if options.file is None else {"file": schedulers.load(options.file)}
+    policies |= {name: schedulers.get(name) for name in ("torta", NETWORK)}
+    reference = next(iter(policies))
     size: dict[str, Any] = {"policies": ("torta",), "seeds": options.seeds, "slots": options.slots}
     every = {name: Compare(topology=name, **size) for name in options.topologies}
     if options.trace is not None:
         every[options.trace.stem] = Compare(trace=str(options.trace), **size)
     shown = Table(title="Eq 1 per task in the fluid model; of the gap to foresight, what a policy closes")
-    for column in ("world", "policy", "s/task", f"against {named[0]}, %", "of gap %"):
+    for column in ("world", "policy", "s/task", f"against {reference}, %", "of gap %"):
         shown.add_column(column, justify="left" if column in ("world", "policy") else "right")
     for name, compare in every.items():
         begun = time.perf_counter()
         cost = costs(*made(compare), policies, options.steps)
         console.print(f"{name}: {time.perf_counter() - begun:.0f} s")
-        base, best = cost[named[0]].mean(), cost["foresight"].mean()
+        base, best = cost[reference].mean(), cost["foresight"].mean()
         for policy, values in cost.items():
             gain, mean = base - values.mean(), values.mean()
             share = f"{100 * gain / (base - best):.0f}" if best < base else ""

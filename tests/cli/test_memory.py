@@ -40,7 +40,9 @@ def test_the_product_that_is_named_is_allowed_and_one_seed_more_is_not():
 def test_a_training_that_would_not_fit_is_refused():
     def check(**sizes: int) -> None:
         sizes = {"worlds": 32, "slots": 60, "regions": 12, "servers": 24} | sizes
-        memory.check_training(recipes.torta(updates=1, kinds=["hard"], learning_rate=1e-3, **sizes).learner)
+        memory.check_training(
+            recipes.torta(updates=1, kinds=["hard"], learning_rate=1e-3, blind=False, **sizes).learner
+        )
 
     check()
     with pytest.raises(InputError, match=r"--worlds, --slots, --regions and --servers: [\d,]+ GB at once, 8 GB"):
