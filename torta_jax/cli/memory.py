@@ -48,7 +48,10 @@ def check(options: Compare, policies: int, slots: int, regions: int) -> None:
 
 
 def check_training(learner: Any) -> None:
-    """Slopes need every slot of the worlds that are at work, and of every world a slope; PPO needs what it observed.
+    """What has to be held at once is known before training begins.
+
+    Slopes need every slot of the worlds that are at work, and a slope of every world; PPO its environments, and what it
+    observes in each step.
 
     Raises:
         InputError: they are larger than `TRAINING_GB`.
@@ -66,7 +69,7 @@ def check_training(learner: Any) -> None:
         size = at_work * (nbytes(world) + sizes.num_slots * nbytes(flows)) + sizes.num_worlds * nbytes(state.parameters)
         told = "--worlds, --slots, --regions and --servers"
     else:
-        size, told = learner.sizes.num_steps * nbytes(state.observation), "--envs and --steps"
+        size, told = nbytes(state) + learner.sizes.num_steps * nbytes(state.observation), "--envs and --steps"
     size_gb = size / 1e9
     require(size_gb <= TRAINING_GB, f"{told}: {size_gb:,.0f} GB at once, {TRAINING_GB:g} GB are allowed")
 
