@@ -25,10 +25,11 @@ from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate, world_keys
 from torta_jax.learn.recipes import KINDS
+from torta_jax.learn.routing import WARM_UP
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
-from torta_jax.sim.fluid_servers import loading, queue_wait, run_times
+from torta_jax.sim.fluid_servers import copies, loading
 from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
@@ -57,8 +58,10 @@ TOLD = ("objective", "response_s", "power_cost_usd")
 MEASURES = (*TOLD, "wait_s", "inference_s", "warmup_s", "switching_cost", "dropped")
 LOADS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Lower ends of the classes of utilisation."""
-SERVERS = {"one": 0.5, "two to five": 1.5, "six to nine": 5.5, "more": 9.5}
-"""Lower ends of the classes of warm servers."""
+LEAST = 1e-3
+"""Of all tasks: with fewer a class is not shown."""
+COPIES = {"less than one": 0.0, "one to two": 1.0, "two to four": 2.0, "four to six": 4.0, "more": 6.0}
+"""Lower ends of the classes of copies of every model that a region's warm servers can hold."""
 
 
 @dataclass(frozen=True)
@@ -84,34 +87,26 @@ def measures(slots: Any) -> dict[str, float]:
 
 
 @partial(jax.jit, static_argnames="slots")
-def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
+def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
     """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, what they waited, ran and loaded.
 
-    Beside it the utilisation of the warm servers, their number, and what the formulas say.
+    Beside it what the formula says that they load, by the utilisation of the warm servers.
     """
 
     def one(world):
         regions, lanes = world.cluster.num_regions, world.cluster.lane_mask.sum(axis=-2)
-        run_s = run_times(world.cluster, world.workload).mean(axis=0)
 
         def step(carry, _):
             state, totals, _, record = slot.run_slot(world, physics, policy, *carry, axis_name="clusters")
             pool, taken, on_s = record.pool, record.order >= 0, record.usage.on_s
             add = lambda x: jnp.zeros(regions).at[pool.region].add(jnp.where(taken, x, 0.0))  # noqa: E731
-            on = jnp.maximum(on_s.sum(axis=-1), 1e-6)
-            busy_s, tasks, lane_s = record.usage.busy_s, add(1.0), add(pool.finish_s - pool.start_s)
-            use, loading_s = record.usage.utilisation(lanes), add(pool.loading_s)
-            load = busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
-            each = jnp.maximum(tasks, 1.0)
-            by_formula = loading(
-                world.cluster, world.workload, on_s / physics.slot_s, load, (lane_s - loading_s) / each
-            )
+            tasks, lane_s, loading_s = add(1.0), add(pool.finish_s - pool.start_s), add(pool.loading_s)
+            load = record.usage.busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
+            run_s = (lane_s - loading_s) / jnp.maximum(tasks, 1.0)
+            by_formula = loading(world.cluster, world.workload, on_s / physics.slot_s, load, run_s)
             return (state, totals), {
-                "load": load,
-                "servers": on / physics.slot_s,
                 "tasks": tasks,
                 "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
-                "formula_wait_s": tasks * queue_wait(use, busy_s, on_s * lanes, run_s, on_s / physics.slot_s),
                 "lane_s": lane_s,
                 "loading_s": loading_s,
                 "formula_loading_s": tasks * by_formula,
@@ -122,19 +117,43 @@ def regions_of(worlds: World, physics: Physics, policy, slots: int) -> dict[str,
     return jax.vmap(one, axis_name="clusters")(worlds)
 
 
+@partial(jax.jit, static_argnames="slots")
+def regions_in_flows(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
+    """Per region and slot of the fluid model [clusters, T, R]: utilisation, copies of every model, and waits."""
+
+    def one(world):
+        lanes = world.cluster.lane_mask.sum(axis=-2)
+
+        def step(flows, _):
+            after, _ = fluid.run_slot(world, physics, policy, flows)
+            warm = fluid.warm_share(world.cluster, after.on, after.starts, physics.slot_s)
+            able = warm * lanes
+            standing = after.queue - after.backlog + 0.5 * (flows.backlog + after.backlog)
+            return after, {
+                "load": (able * after.busy).sum(axis=-1) / jnp.maximum(able.sum(axis=-1), 1e-6),
+                "copies": copies(world.cluster, world.workload, warm),
+                "flows_wait_s": standing * physics.slot_s,
+            }
+
+        return jax.lax.scan(step, fluid.reset(world, physics, policy), None, length=slots)[1]
+
+    return jax.vmap(one)(worlds)
+
+
 def random_worlds(options: Options, console: Console) -> None:
-    """Tables of both models in the worlds of training, and of waits and loading by utilisation."""
+    """Tables of both models in the worlds of training, and of waits and loading by utilisation and copies."""
     size = generalise.Options((), clusters=options.clusters, slots=options.cluster_slots)
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
-    by_use = "of `torta`'s tasks, by utilisation of a region's warm servers: formula / task model"
-    waits, loads = Table(title=f"wait in s {by_use}"), Table(title=f"loading in % of lane time {by_use}")
+    by_use = "of `torta`'s tasks, by a region's utilisation and copies of every model"
+    waits = Table(title=f"wait in s {by_use}: fluid / task model")
+    loads = Table(title=f"loading in % of lane time {by_use}: formula / task model")
     classes = list(map("from {}".format, LOADS))
-    left = ("kind", "policy", "servers")
+    left = ("kind", "policy", "copies")
     for table, names in (
         (shown, ("kind", "policy", *columns)),
-        (waits, ("kind", "servers", *classes)),
-        (loads, ("kind", "servers", *classes)),
+        (waits, ("kind", "copies", *classes)),
+        (loads, ("kind", "copies", *classes)),
     ):
         for name in names:
             table.add_column(name.replace("_", " "), justify="left" if name in left else "right")
@@ -145,32 +164,36 @@ def random_worlds(options: Options, console: Console) -> None:
             found = generalise.in_fluid(worlds, policy, size), generalise.in_tasks(worlds, policy, size)
             both = [[one[column].mean() for one in found] for column in columns]
             shown.add_row(kind, name, *(f"{flows:.3g} / {exact:.3g}" for flows, exact in both))
-        for servers, wait, load in by_load(worlds, size):
-            waits.add_row(kind, servers, *wait)
-            loads.add_row(kind, servers, *load)
+        for number, wait, load in by_load(worlds, size):
+            waits.add_row(kind, number, *wait)
+            loads.add_row(kind, number, *load)
     for table in (shown, waits, loads):
         console.print(table)
 
 
 def by_load(worlds: World, size: generalise.Options) -> Iterator[tuple[str, list[str], list[str]]]:
-    """For each class of warm servers: wait and loading by class of utilisation, formula and task model."""
+    """For each class of copies: wait and loading by class of utilisation, as the fluid model has both."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
-    some = generalise.batches(worlds, size.clusters)
-    parts = [regions_of(each, physics, numbers(policy), size.slots) for each in some]
-    seen = jax.tree.map(lambda *each: np.concatenate(each).ravel(), *parts)
-    which, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["servers"], list(SERVERS.values())) - 1
-    for i, servers in enumerate(SERVERS):
+    parts = [
+        play(each, physics, numbers(policy), size.slots)
+        for each in generalise.batches(worlds, size.clusters)
+        for play in (regions_in_tasks, regions_in_flows)
+    ]
+    seen = {}
+    for some in (parts[::2], parts[1::2]):
+        seen |= jax.tree.map(lambda *each: np.concatenate(each)[:, WARM_UP:].ravel(), *some)
+    which, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["copies"], list(COPIES.values())) - 1
+    for i, number in enumerate(COPIES):
         waits, loads = [""] * len(LOADS), [""] * len(LOADS)
         for k in range(len(LOADS)):
-            at = (group == i) & (which == k) & (seen["tasks"] > 0)
-            if at.any():
-                sums = {name: values[at].sum() for name, values in seen.items()}
+            sums = {name: values[(group == i) & (which == k)].sum() for name, values in seen.items()}
+            if sums["tasks"] > LEAST * seen["tasks"].sum():
                 loaded = sums["formula_loading_s"]
-                waits[k] = f"{sums['formula_wait_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
+                waits[k] = f"{sums['flows_wait_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
                 both = loaded / (sums["lane_s"] - sums["loading_s"] + loaded), sums["loading_s"] / sums["lane_s"]
                 loads[k] = " / ".join(f"{100 * share:.1f}" for share in both)
-        yield servers, waits, loads
+        yield number, waits, loads
 
 
 def abilene(options: Options, console: Console) -> None:

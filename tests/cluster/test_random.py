@@ -1,5 +1,6 @@
 """Random clusters: valid, different, and the same whatever the batch."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_a_share_of_the_servers_is_between_half_of_it_and_all_of_it(check_cluste
         servers = np.asarray(some.server_mask.sum(axis=-1))
         assert servers.min() == (most + 1) // 2
         assert servers.max() == most
+
+
+def test_without_spread_regions_are_alike_and_with_all_of_it_they_are_what_they_were():
+    key = jax.random.key(3)
+    alike, half, plain = (cluster.random_cluster(key, 12, 16, spread=spread) for spread in (0.0, 0.5, 1.0))
+    chex.assert_trees_all_equal(plain, cluster.random_cluster(key, 12, 16))
+    assert len(set(alike.server_mask.sum(axis=1).tolist())) == len(set(alike.demand_share.tolist())) == 1
+    for one, other in ((alike, half), (half, plain)):
+        assert one.demand_share.std() < other.demand_share.std()
+        assert one.server_mask.sum(axis=1).std() < other.server_mask.sum(axis=1).std()
 
 
 @pytest.mark.parametrize("seed", range(5))

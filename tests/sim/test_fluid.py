@@ -120,6 +120,41 @@ def test_a_server_is_warm_when_its_warm_up_is_over():
     np.testing.assert_allclose(shares, in_slot, atol=1e-5)
 
 
+def test_without_a_queue_lanes_work_what_there_is_until_they_are_full():
+    load = jnp.asarray([0.0, 0.3, 0.9, 1.0, 1.1, 20.0])
+    np.testing.assert_allclose(fluid_servers.utilisation(load, jnp.zeros(6)), jnp.minimum(load, 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.7, 0.9])
+def test_where_as_much_comes_in_every_slot_the_queue_that_stays_is_that_of_its_utilisation(load):
+    turn, left = 0.2, 0.0  # lane time of a task and waiting work, in slots
+    for _ in range(400):
+        served = float(fluid_servers.utilisation(jnp.asarray(load + left), jnp.asarray(turn)))
+        left = load + left - served
+    assert served == pytest.approx(load, rel=1e-4)
+    busy = min(load + left, 1.0) ** fluid_servers.STEEP  # of the load that has what waited in it
+    assert left == pytest.approx(fluid_servers.QUEUE * turn * busy * load**2 / (1 - load), rel=1e-3, abs=1e-6)
+
+
+def test_a_region_that_was_full_waits_longer_for_some_slots():
+    turn, left, waits = 0.2, 2.0, []
+    for _ in range(12):
+        served = float(fluid_servers.utilisation(jnp.asarray(0.6 + left), jnp.asarray(turn)))
+        left = 0.6 + left - served
+        waits.append(left)
+    assert waits[0] > waits[2] > waits[4] > 10 * waits[-1]
+
+
+def test_the_more_copies_of_a_model_the_shorter_its_tasks_wait_for_one():
+    cluster = random_cluster(jax.random.key(0), 1, 24)
+    some = workload.Synthetic.create()
+    waits = [
+        float(fluid_servers.holders_wait(cluster, some, jnp.full((1, 24), share), jnp.asarray([0.5]), 10.0)[0])
+        for share in (0.3, 0.6, 1.0)
+    ]
+    assert waits[0] > waits[1] > waits[2] > 0
+
+
 @pytest.mark.parametrize("kind", ["calm", "light"])
 def test_flows_wait_run_and_cost_what_tasks_do(kind):
     slots, skipped = 60, 12

@@ -25,6 +25,7 @@ def random_cluster(
     num_lanes: int = 1,
     *,
     size: float | jax.Array = 1.0,
+    spread: float | jax.Array = 1.0,
     speed_spread: float | jax.Array = CALIBRATED.speed_spread,
     mismatch: float | jax.Array = CALIBRATED.mismatch,
     switch_factor: float | jax.Array = CALIBRATED.switch_factor,
@@ -35,7 +36,8 @@ def random_cluster(
     are linked as a Gabriel graph, which is always connected; latency is light in fibre along its shortest
     paths. Prices are log-normal over regions, with an evening peak; demand weights are uniform from 1 to 8.
     Each region has between half of `num_servers` and all of them, or of the share `size` of these (the rest is
-    padding), in a mix of its own.
+    padding), in a mix of its own. With a `spread` of zero regions have equal demand, equally many servers, and a mix
+    of GPUs in common.
     A key gives the same bits in a batch of any size.
 
     Args:
@@ -44,6 +46,7 @@ def random_cluster(
         num_servers: S, 1 to 16384 (static).
         num_lanes: L, 1 to 16384 (static).
         size: share of `num_servers` that a region has at most, in (0, 1] and one server at least; may be traced.
+        spread: how much of this regions differ by in demand, number of servers and mix, in [0, 1]; may be traced.
         speed_spread, mismatch, switch_factor: see `equip`; may be traced.
 
     Raises:
@@ -57,8 +60,9 @@ def random_cluster(
     low, high = jnp.log(jnp.asarray(SIDE_KM))
     km = jnp.exp(jax.random.uniform(side_key, minval=low, maxval=high)) / GRID
     utc_offset_h = (grid[:, 0] - GRID // 2) * (km / KM_PER_DEGREE / 15)
-    weight = 2**12 + _below(7 * 2**12, demand_key, (num_regions,))  # whole: the sum has no rounding, no order
-    gpu, mask = _servers(server_key, num_regions, num_servers, size)
+    weight = 2**12 + _below(7 * 2**12, demand_key, (num_regions,))
+    weight = _nearer(weight, 9 * 2**11, spread)  # whole: the sum has no rounding, no order
+    gpu, mask = _servers(server_key, num_regions, num_servers, size, spread)
     return Cluster(
         latency_s=length * (km / FIBRE_KM_PER_S),
         bandwidth_gbps=bandwidth_gbps,
@@ -117,17 +121,23 @@ def _prices(key: jax.Array, utc_offset_h: jax.Array) -> jax.Array:
     return mean[:, None] * (1 + swing * jnp.cos((local_hour - 19) * (2 * jnp.pi / 24)))
 
 
-def _servers(key: jax.Array, num_regions: int, num_servers: int, size) -> tuple[jax.Array, jax.Array]:
+def _servers(key: jax.Array, num_regions: int, num_servers: int, size, spread) -> tuple[jax.Array, jax.Array]:
     """GPU types [R, S] and mask [R, S]: a mix of the cluster, varied by region."""
     count_key, mix_key, type_key = jax.random.split(key, 3)
     most = jnp.clip(jnp.ceil(size * num_servers), 1, num_servers).astype(jnp.int32)
     least = (most + 1) // 2
-    mask = jnp.arange(num_servers) < least + _below(most + 1 - least, count_key, (num_regions, 1))
+    number = least + _below(most + 1 - least, count_key, (num_regions, 1))
+    mask = jnp.arange(num_servers) < _nearer(number, (least + most) / 2, spread)
     weight = 1 + _below(64, mix_key, (1 + num_regions, len(GPUS)))
-    bound = jnp.cumsum(weight[0] * weight[1:], axis=-1)[:, None]  # [R, 1, G]
+    bound = jnp.cumsum(weight[0] * _nearer(weight[1:], 32, spread), axis=-1)[:, None]  # [R, 1, G]
     pick = _below(bound[..., -1], type_key, mask.shape)
     gpu = jnp.sum(pick[..., None] >= bound, axis=-1, dtype=jnp.int32)
     return jnp.where(mask, gpu, 0), mask
+
+
+def _nearer(whole: jax.Array, middle, spread) -> jax.Array:
+    """Whole numbers whose distance from a middle is the share `spread` of what it was."""
+    return jnp.round(middle + spread * (whole - middle)).astype(jnp.int32)
 
 
 def _below(bound: int | jax.Array, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -10,7 +10,7 @@ from torta_jax.sim.slot import World, make_world
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import random_scenario
 
-CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, GPUS, SIZE = range(10)
+CLUSTER, LOAD, HOUR, NOISE, IDLE, EVENTS, ARRIVALS, WORK, GPUS, SIZE, SPREAD = range(11)
 """Streams of random numbers."""
 
 
@@ -23,6 +23,7 @@ class Range(struct.PyTreeNode):
     work: tuple[float, float] = (1.0, 1.0)  # factor on the work of a task
     # Of servers and GPUs, see `random_cluster`.
     size: tuple[float, float] = (1 / 3, 1.0)
+    spread: tuple[float, float] = (0.0, 1.0)
     catalogue: float = 0.0  # probability that GPUs take the catalogue's times and suit all tasks alike
     max_surge: float = 1.0  # 1: none
     max_price: float = 1.0
@@ -51,6 +52,7 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
         num_regions,
         num_servers,
         size=pick(SIZE, kind.size),
+        spread=pick(SPREAD, kind.spread),
         speed_spread=jnp.where(catalogue, 1.0, CALIBRATED.speed_spread),
         mismatch=jnp.where(catalogue, 1.0, CALIBRATED.mismatch),
     )

@@ -16,12 +16,6 @@ ROUNDS, DAMPING = 8, 0.4
 MOST_WANTED = 4.0
 """Work that is offered to a server, over what it can do, counts up to this."""
 
-FULL = 0.98
-"""Utilisation beyond which a region serves no more: the rest waits."""
-
-STEEPEST = 0.95
-"""Utilisation up to which the wait without a backlog grows: its slope grows as 1 / (1 - utilisation)²."""
-
 LEAST = 0.01
 """A smaller share of a server counts as none: ratios to it would have slopes without bound."""
 
@@ -47,11 +41,15 @@ copies."""
 WORTH = 4
 """Power of run time over the time to load a model, by which that becomes worth it."""
 
-WAIT_S, WAIT_CHOSEN_S = 0.16, 0.09
-"""What tasks wait where lanes are busy half of the time, and besides for a server that is so itself."""
+QUEUE, STEEP = 0.08, 5
+"""Of the queue for any lane: a share of what a long one would be, and a power of how busy lanes are."""
 
-WAIT_FASTER, BUSY = 0.46, 4
-"""The share that they wait of what a fast server saves them where it is always busy, and a power of how busy it is."""
+HOLDERS, FEW, RUN = 0.85, 0.7, 0.25
+"""What tasks wait for one of the servers that have their model, over the time to load it elsewhere; copies squared from
+which that falls; a power of lane time over loading time."""
+
+WAIT_FASTER, BUSY = 1.4, 4
+"""Of what a fast server that is always busy saves, a share that tasks wait for it; and a power of how busy it is."""
 
 PATIENCE_SLOTS = 2.0
 """A backlog longer than this is dropped."""
@@ -64,7 +62,7 @@ class Served(NamedTuple):
     share: jax.Array  # [R] of the tasks that finds a lane; the others wait for the next slot
     service_s: jax.Array  # [R] lane time per task
     loading_s: jax.Array  # [R] of it
-    wait_s: jax.Array  # [R] per task that finds a lane, in queues that are no backlog
+    wait_s: jax.Array  # [R] per task that finds a lane, for servers it prefers while others are free
 
 
 def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -> Served:
@@ -112,23 +110,38 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -
     loading_s = jnp.where(warmed, loading(cluster, workload, warm, used, run_s), 0.0)
     per_task = run_s + loading_s
     work = work * (per_task / run_s)[:, None]
-    taken, share = poured(work, capacity, least)
+    taken, share = poured(work, capacity, per_task / slot_s, least)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
-    wait_s = queue_wait(busy, taken, capacity, lane_s.mean(axis=0), warm)
+    wait_s = holders_wait(cluster, workload, warm, jnp.minimum(used, 1.0), run_s)
+    wait_s = wait_s + faster_wait(busy, taken, lane_s.mean(axis=0), warm)
     return Served(busy, share, per_task, loading_s, wait_s)
 
 
-def poured(work: jax.Array, capacity: jax.Array, least) -> tuple[jax.Array, jax.Array]:
+def poured(work: jax.Array, capacity: jax.Array, turn, least) -> tuple[jax.Array, jax.Array]:
     """Lane seconds [R, S] that servers work of those meant for them, and the share [R] that a region works at all.
 
     What the favourites cannot take goes to whoever has time left.
+
+    Args:
+        turn: [R] lane time of a task, in slots.
     """
-    total, most = work.sum(axis=-1), capacity.sum(axis=-1)
-    share = jnp.minimum(1.0, FULL * most / jnp.maximum(total, least))
+    total, most = work.sum(axis=-1), jnp.maximum(capacity.sum(axis=-1), least)
+    share = utilisation(total / most, turn) * most / jnp.maximum(total, least)
     taken = jnp.minimum(work * share[:, None], capacity)
     spare = capacity - taken
     over = total * share - taken.sum(axis=-1)
     return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None], share
+
+
+def utilisation(load: jax.Array, turn: jax.Array) -> jax.Array:
+    """Of lanes, for a load that has what waited already in it; what they do not work waits for the next slot.
+
+    The utilisation u at which the queue that is left would last, with a wait of `QUEUE` u / (1 - u) lane times where
+    lanes are busy (pointwise stationary fluid flow approximation: Wang, Tipper and Banerjee 1996; stepped backwards).
+    Without that queue it is the smaller of one and the load.
+    """
+    queue = QUEUE * turn * jnp.minimum(load, 1.0) ** STEEP
+    return 2 * load / (1 + load + jnp.sqrt((1 - load) ** 2 + 4 * queue * load))
 
 
 def run_times(cluster: Cluster, workload) -> jax.Array:
@@ -140,11 +153,14 @@ def run_times(cluster: Cluster, workload) -> jax.Array:
 
 def loading(cluster: Cluster, workload, warm, load, run_s) -> jax.Array:
     """[R] seconds per task for models to load, where `warm` [R, S] servers are used to `load` [R]."""
-    models = workload.model_gb.shape[-1]
-    holds = jnp.floor(cluster.memory_gb / workload.model_gb.max())
     switch_s = jnp.maximum(mean_warm(cluster.switch_s, warm), LEAST)
-    copies = (holds * warm).sum(axis=-1) / models
-    return loads(run_s / switch_s, copies, warm.sum(axis=-1), load) * switch_s
+    return loads(run_s / switch_s, copies(cluster, workload, warm), warm.sum(axis=-1), load) * switch_s
+
+
+def copies(cluster: Cluster, workload, warm) -> jax.Array:
+    """[R] of every model that a region's warm servers can hold."""
+    holds = jnp.floor(cluster.memory_gb / workload.model_gb.max())
+    return (holds * warm).sum(axis=-1) / workload.model_gb.shape[-1]
 
 
 def loads(run, copies, servers, load) -> jax.Array:
@@ -164,30 +180,33 @@ def loads(run, copies, servers, load) -> jax.Array:
     return jnp.minimum(missing + (1 - missing) * elsewhere, 1.0)
 
 
-def queue_wait(busy, taken, capacity, lane_s, warm) -> jax.Array:
-    """[R] mean wait of a task that finds room, by who is how busy: fitted, not derived (`experiments.fluid_gap`).
+def holders_wait(cluster: Cluster, workload, warm, load, run_s) -> jax.Array:
+    """[R] mean wait for servers that have the task's model, while others are free: fitted (`experiments.fluid_gap`).
 
-    An M/G/c queue of all lanes would hardly wait: tasks prefer some servers, those with their model and the fast ones
-    among them, and queue there while others are free.
+    It hardly pays to wait longer than to load the model elsewhere. The more copies, the sooner one is free; where not
+    even every model has one, most tasks load theirs anyway. Arguments are those of `loading`.
+    """
+    switch_s = jnp.maximum(mean_warm(cluster.switch_s, warm), LEAST)
+    number = copies(cluster, workload, warm)
+    longest_s = HOLDERS * switch_s * (run_s / switch_s) ** RUN
+    return longest_s * load * number / (FEW + number**2)
+
+
+def faster_wait(busy, taken, lane_s, warm) -> jax.Array:
+    """[R] mean wait for the fast among a region's servers, while slow ones are free: fitted, too.
+
+    Who would save less than a task's time cannot wait for another task: there are the fewer of those, the less it is.
 
     Args:
         busy: [R, S] utilisation of the servers.
         taken: [R, S] lane seconds that they work.
-        capacity: [R, S] lane seconds that they have.
         lane_s: [R, S] lane time of a task.
         warm: [R, S] share that is warm.
     """
-    tasks = taken / lane_s
     saves = jnp.maximum(mean_warm(lane_s, warm)[:, None] - lane_s, 0.0)
-    chosen = WAIT_CHOSEN_S * queue(busy) + WAIT_FASTER * busy**BUSY * saves
-    chosen = (tasks * chosen).sum(axis=-1) / jnp.maximum(tasks.sum(axis=-1), LEAST)
-    return WAIT_S * queue(taken.sum(axis=-1) / jnp.maximum(capacity.sum(axis=-1), LEAST)) + chosen
-
-
-def queue(busy):
-    """Mean number in an M/M/1 queue by its utilisation."""
-    busy = jnp.minimum(busy, STEEPEST)
-    return busy / (1 - busy)
+    pays = saves * (saves / (saves + lane_s)) ** 2
+    tasks = taken / lane_s
+    return WAIT_FASTER * (tasks * busy**BUSY * pays).sum(axis=-1) / jnp.maximum(tasks.sum(axis=-1), LEAST)
 
 
 def mean_warm(x, warm) -> jax.Array:
