@@ -25,7 +25,6 @@ from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate, world_keys
 from torta_jax.learn.recipes import KINDS
-from torta_jax.learn.routing import WARM_UP
 from torta_jax.schedulers.tuned import with_numbers
 from torta_jax.sim import fluid, slot
 from torta_jax.sim.env import Objective
@@ -59,7 +58,7 @@ MEASURES = (*TOLD, "wait_s", "inference_s", "warmup_s", "switching_cost", "dropp
 LOADS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Lower ends of the classes of utilisation."""
 LEAST = 1e-3
-"""Of all tasks: with fewer a class is not shown."""
+"""Of all lane time: with less a class is not shown."""
 COPIES = {"less than one": 0.0, "one to two": 1.0, "two to four": 2.0, "four to six": 4.0, "more": 6.0}
 """Lower ends of the classes of copies of every model that a region's warm servers can hold."""
 
@@ -88,9 +87,9 @@ def measures(slots: Any) -> dict[str, float]:
 
 @partial(jax.jit, static_argnames="slots")
 def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
-    """Per region and slot of the task model [clusters, T, R]: tasks that got a lane, what they waited, ran and loaded.
+    """Per region and slot of the task model [clusters, T, R]: utilisation, copies of every model, lane time and waits.
 
-    Beside it what the formula says that they load, by the utilisation of the warm servers.
+    Of the tasks that got a lane; beside it what they loaded, and would by the formula.
     """
 
     def one(world):
@@ -101,11 +100,12 @@ def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dic
             pool, taken, on_s = record.pool, record.order >= 0, record.usage.on_s
             add = lambda x: jnp.zeros(regions).at[pool.region].add(jnp.where(taken, x, 0.0))  # noqa: E731
             tasks, lane_s, loading_s = add(1.0), add(pool.finish_s - pool.start_s), add(pool.loading_s)
-            load = record.usage.busy_s.sum(axis=-1) / jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
-            run_s = (lane_s - loading_s) / jnp.maximum(tasks, 1.0)
-            by_formula = loading(world.cluster, world.workload, on_s / physics.slot_s, load, run_s)
+            busy_s, able_s = record.usage.busy_s.sum(axis=-1), jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
+            on, run_s = on_s / physics.slot_s, (lane_s - loading_s) / jnp.maximum(tasks, 1.0)
+            by_formula = loading(world.cluster, world.workload, on, (busy_s - loading_s) / able_s, run_s)
             return (state, totals), {
-                "tasks": tasks,
+                "load": busy_s / able_s,
+                "copies": copies(world.cluster, world.workload, on),
                 "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
                 "lane_s": lane_s,
                 "loading_s": loading_s,
@@ -119,7 +119,7 @@ def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dic
 
 @partial(jax.jit, static_argnames="slots")
 def regions_in_flows(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
-    """Per region and slot of the fluid model [clusters, T, R]: utilisation, copies of every model, and waits."""
+    """Per region and slot of the fluid model [clusters, T, R]: utilisation, copies of every model, lanes and waits."""
 
     def one(world):
         lanes = world.cluster.lane_mask.sum(axis=-2)
@@ -132,7 +132,8 @@ def regions_in_flows(worlds: World, physics: Physics, policy, slots: int) -> dic
             return after, {
                 "load": (able * after.busy).sum(axis=-1) / jnp.maximum(able.sum(axis=-1), 1e-6),
                 "copies": copies(world.cluster, world.workload, warm),
-                "flows_wait_s": standing * physics.slot_s,
+                "lane_s": after.running * physics.slot_s,
+                "wait_s": standing * physics.slot_s,
             }
 
         return jax.lax.scan(step, fluid.reset(world, physics, policy), None, length=slots)[1]
@@ -146,7 +147,7 @@ def random_worlds(options: Options, console: Console) -> None:
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
     by_use = "of `torta`'s tasks, by a region's utilisation and copies of every model"
-    waits = Table(title=f"wait in s {by_use}: fluid / task model")
+    waits = Table(title=f"wait in % of lane time {by_use}: fluid / task model")
     loads = Table(title=f"loading in % of lane time {by_use}: formula / task model")
     classes = list(map("from {}".format, LOADS))
     left = ("kind", "policy", "copies")
@@ -175,24 +176,27 @@ def by_load(worlds: World, size: generalise.Options) -> Iterator[tuple[str, list
     """For each class of copies: wait and loading by class of utilisation, as the fluid model has both."""
     one = jax.tree.map(lambda x: x[0], worlds.cluster)
     physics, policy = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS), schedulers.get("torta")
-    parts = [
-        play(each, physics, numbers(policy), size.slots)
-        for each in generalise.batches(worlds, size.clusters)
-        for play in (regions_in_tasks, regions_in_flows)
-    ]
-    seen = {}
-    for some in (parts[::2], parts[1::2]):
-        seen |= jax.tree.map(lambda *each: np.concatenate(each)[:, WARM_UP:].ravel(), *some)
-    which, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["copies"], list(COPIES.values())) - 1
+    skipped = size.slots // 5
+    found = []
+    for play, room in ((regions_in_flows, Physics()), (regions_in_tasks, physics)):
+        parts = [play(each, room, numbers(policy), size.slots) for each in generalise.batches(worlds, size.clusters)]
+        seen = jax.tree.map(lambda *each: np.concatenate(each)[:, skipped:].ravel(), *parts)
+        load, group = np.digitize(seen["load"], LOADS) - 1, np.digitize(seen["copies"], list(COPIES.values())) - 1
+        found.append((seen, load, group))
+    (flows, *of_flows), (tasks, *of_tasks) = found
     for i, number in enumerate(COPIES):
         waits, loads = [""] * len(LOADS), [""] * len(LOADS)
         for k in range(len(LOADS)):
-            sums = {name: values[(group == i) & (which == k)].sum() for name, values in seen.items()}
-            if sums["tasks"] > LEAST * seen["tasks"].sum():
+            there = [(load == k) & (group == i) for load, group in (of_flows, of_tasks)]
+            fluid_sums, sums = (
+                {name: values[at].sum() for name, values in seen.items()}
+                for seen, at in zip((flows, tasks), there, strict=True)
+            )
+            if min(fluid_sums["lane_s"], sums["lane_s"]) > LEAST * tasks["lane_s"].sum():
                 loaded = sums["formula_loading_s"]
-                waits[k] = f"{sums['flows_wait_s'] / sums['tasks']:.2f} / {sums['wait_s'] / sums['tasks']:.2f}"
                 both = loaded / (sums["lane_s"] - sums["loading_s"] + loaded), sums["loading_s"] / sums["lane_s"]
                 loads[k] = " / ".join(f"{100 * share:.1f}" for share in both)
+                waits[k] = " / ".join(f"{100 * each['wait_s'] / each['lane_s']:.0f}" for each in (fluid_sums, sums))
         yield number, waits, loads
 
 

@@ -1,6 +1,5 @@
 """Random clusters: valid, different, and the same whatever the batch."""
 
-import chex
 import jax
 import numpy as np
 import pytest
@@ -57,10 +56,9 @@ def test_a_share_of_the_servers_is_between_half_of_it_and_all_of_it(check_cluste
         assert servers.max() == most
 
 
-def test_without_spread_regions_are_alike_and_with_all_of_it_they_are_what_they_were():
+def test_without_spread_regions_are_alike_and_the_more_of_it_the_less_so():
     key = jax.random.key(3)
     alike, half, plain = (cluster.random_cluster(key, 12, 16, spread=spread) for spread in (0.0, 0.5, 1.0))
-    chex.assert_trees_all_equal(plain, cluster.random_cluster(key, 12, 16))
     assert len(set(alike.server_mask.sum(axis=1).tolist())) == len(set(alike.demand_share.tolist())) == 1
     for one, other in ((alike, half), (half, plain)):
         assert one.demand_share.std() < other.demand_share.std()

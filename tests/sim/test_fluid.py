@@ -121,38 +121,48 @@ def test_a_server_is_warm_when_its_warm_up_is_over():
 
 
 def test_without_a_queue_lanes_work_what_there_is_until_they_are_full():
-    load = jnp.asarray([0.0, 0.3, 0.9, 1.0, 1.1, 20.0])
-    np.testing.assert_allclose(fluid_servers.utilisation(load, jnp.zeros(6)), jnp.minimum(load, 1.0), rtol=1e-6)
+    load = jnp.asarray([0.0, 1e-6, 0.3, 0.9, 1.0, 1.1, 20.0])
+    found = load * fluid_servers.worked(load, jnp.zeros(7))
+    np.testing.assert_allclose(found, jnp.minimum(load, 1.0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("load", [0.3, 0.7, 0.9])
+def test_of_hardly_any_work_an_idle_region_does_all():
+    for work in (0.0, 1e-5, 0.01, 0.1):
+        taken, share = fluid_servers.poured(jnp.full((1, 4), work), jnp.full((1, 4), 45.0), jnp.asarray([0.2]))
+        assert share[0] == pytest.approx(1.0, abs=1e-3)
+        np.testing.assert_allclose(taken, work, atol=1e-4 * work)
+
+
+def slots_of(load: float, left: float, slots: int) -> list[float]:
+    """What waits after each of some slots in which as much comes, in slots of a region's time."""
+    found = []
+    for _ in range(slots):
+        left = (load + left) * (1 - float(fluid_servers.worked(jnp.asarray(load + left), jnp.asarray(0.2))))
+        found.append(left)
+    return found
+
+
+@pytest.mark.parametrize("load", [0.5, 0.7, 0.9])
 def test_where_as_much_comes_in_every_slot_the_queue_that_stays_is_that_of_its_utilisation(load):
-    turn, left = 0.2, 0.0  # lane time of a task and waiting work, in slots
-    for _ in range(400):
-        served = float(fluid_servers.utilisation(jnp.asarray(load + left), jnp.asarray(turn)))
-        left = load + left - served
-    assert served == pytest.approx(load, rel=1e-4)
+    left = slots_of(load, 0.0, 400)[-1]
     busy = min(load + left, 1.0) ** fluid_servers.STEEP  # of the load that has what waited in it
-    assert left == pytest.approx(fluid_servers.QUEUE * turn * busy * load**2 / (1 - load), rel=1e-3, abs=1e-6)
+    assert left == pytest.approx(fluid_servers.QUEUE * 0.2 * busy * load**2 / (1 - load), rel=0.01)
 
 
 def test_a_region_that_was_full_waits_longer_for_some_slots():
-    turn, left, waits = 0.2, 2.0, []
-    for _ in range(12):
-        served = float(fluid_servers.utilisation(jnp.asarray(0.6 + left), jnp.asarray(turn)))
-        left = 0.6 + left - served
-        waits.append(left)
+    waits = slots_of(0.6, 2.0, 12)
     assert waits[0] > waits[2] > waits[4] > 10 * waits[-1]
 
 
-def test_the_more_copies_of_a_model_the_shorter_its_tasks_wait_for_one():
+def test_with_several_copies_of_every_model_tasks_wait_the_shorter_the_more_there_are():
     cluster = random_cluster(jax.random.key(0), 1, 24)
     some = workload.Synthetic.create()
     waits = [
         float(fluid_servers.holders_wait(cluster, some, jnp.full((1, 24), share), jnp.asarray([0.5]), 10.0)[0])
-        for share in (0.3, 0.6, 1.0)
+        for share in (0.02, 0.3, 0.6, 1.0)
     ]
-    assert waits[0] > waits[1] > waits[2] > 0
+    assert waits[1] > waits[2] > waits[3] > 0
+    assert waits[1] > waits[0]  # with hardly any copy tasks load theirs
 
 
 @pytest.mark.parametrize("kind", ["calm", "light"])

@@ -136,8 +136,8 @@ def _servers(key: jax.Array, num_regions: int, num_servers: int, size, spread) -
 
 
 def _nearer(whole: jax.Array, middle, spread) -> jax.Array:
-    """Whole numbers whose distance from a middle is the share `spread` of what it was."""
-    return jnp.round(middle + spread * (whole - middle)).astype(jnp.int32)
+    """Whole numbers whose distance from a middle is the share `spread` (in 256ths: exact) of what it was."""
+    return jnp.round(middle + jnp.round(256 * spread) / 256 * (whole - middle)).astype(jnp.int32)
 
 
 def _below(bound: int | jax.Array, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -49,7 +49,7 @@ HOLDERS, FEW, RUN = 0.85, 0.7, 0.25
 which that falls; a power of lane time over loading time."""
 
 WAIT_FASTER, BUSY = 1.4, 4
-"""Of what a fast server that is always busy saves, a share that tasks wait for it; and a power of how busy it is."""
+"""Of what an always busy fast server saves, a share that tasks wait for it; and a power of how busy it is."""
 
 PATIENCE_SLOTS = 2.0
 """A backlog longer than this is dropped."""
@@ -59,10 +59,10 @@ class Served(NamedTuple):
     """What becomes of a slot's tasks."""
 
     busy: jax.Array  # [R, S] utilisation of the warm lanes
-    share: jax.Array  # [R] of the tasks that finds a lane; the others wait for the next slot
+    share: jax.Array  # [R] of the tasks that is done in the slot; the others wait for the next
     service_s: jax.Array  # [R] lane time per task
     loading_s: jax.Array  # [R] of it
-    wait_s: jax.Array  # [R] per task that finds a lane, for servers it prefers while others are free
+    wait_s: jax.Array  # [R] per task that is done, for the servers it prefers
 
 
 def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -> Served:
@@ -110,38 +110,39 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -
     loading_s = jnp.where(warmed, loading(cluster, workload, warm, used, run_s), 0.0)
     per_task = run_s + loading_s
     work = work * (per_task / run_s)[:, None]
-    taken, share = poured(work, capacity, per_task / slot_s, least)
+    taken, share = poured(work, capacity, per_task / slot_s)
+    share = jnp.where(usable.any(axis=-1), share, 0.0)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
     wait_s = holders_wait(cluster, workload, warm, jnp.minimum(used, 1.0), run_s)
     wait_s = wait_s + faster_wait(busy, taken, lane_s.mean(axis=0), warm)
     return Served(busy, share, per_task, loading_s, wait_s)
 
 
-def poured(work: jax.Array, capacity: jax.Array, turn, least) -> tuple[jax.Array, jax.Array]:
+def poured(work: jax.Array, capacity: jax.Array, task_slots) -> tuple[jax.Array, jax.Array]:
     """Lane seconds [R, S] that servers work of those meant for them, and the share [R] that a region works at all.
 
     What the favourites cannot take goes to whoever has time left.
 
     Args:
-        turn: [R] lane time of a task, in slots.
+        task_slots: [R] lane time of a task, in slots.
     """
-    total, most = work.sum(axis=-1), jnp.maximum(capacity.sum(axis=-1), least)
-    share = utilisation(total / most, turn) * most / jnp.maximum(total, least)
+    total = work.sum(axis=-1)
+    share = worked(total / jnp.maximum(capacity.sum(axis=-1), LEAST), task_slots)
     taken = jnp.minimum(work * share[:, None], capacity)
     spare = capacity - taken
     over = total * share - taken.sum(axis=-1)
-    return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), least))[:, None], share
+    return taken + spare * (over / jnp.maximum(spare.sum(axis=-1), LEAST))[:, None], share
 
 
-def utilisation(load: jax.Array, turn: jax.Array) -> jax.Array:
-    """Of lanes, for a load that has what waited already in it; what they do not work waits for the next slot.
+def worked(load: jax.Array, task_slots: jax.Array) -> jax.Array:
+    """Share that lanes work in a slot of a load that has what waited already in it; the rest waits for the next slot.
 
-    The utilisation u at which the queue that is left would last, with a wait of `QUEUE` u / (1 - u) lane times where
-    lanes are busy (pointwise stationary fluid flow approximation: Wang, Tipper and Banerjee 1996; stepped backwards).
-    Without that queue it is the smaller of one and the load.
+    That of the utilisation u at which the queue that is left would last, with a wait of `QUEUE` u / (1 - u) lane times
+    where lanes are busy (pointwise stationary fluid flow approximation: Wang, Tipper and Banerjee 1996; stepped
+    backwards). Without that queue lanes work everything up to a load of one, and then all the time.
     """
-    queue = QUEUE * turn * jnp.minimum(load, 1.0) ** STEEP
-    return 2 * load / (1 + load + jnp.sqrt((1 - load) ** 2 + 4 * queue * load))
+    queue = QUEUE * task_slots * jnp.minimum(load, 1.0) ** STEEP
+    return jnp.minimum(2 / (1 + load + jnp.sqrt((1 - load) ** 2 + 4 * queue * load)), 1.0)
 
 
 def run_times(cluster: Cluster, workload) -> jax.Array:
@@ -181,7 +182,7 @@ def loads(run, copies, servers, load) -> jax.Array:
 
 
 def holders_wait(cluster: Cluster, workload, warm, load, run_s) -> jax.Array:
-    """[R] mean wait for servers that have the task's model, while others are free: fitted (`experiments.fluid_gap`).
+    """[R] mean wait for servers that have the task's model, others being free or not: fitted (`experiments.fluid_gap`).
 
     It hardly pays to wait longer than to load the model elsewhere. The more copies, the sooner one is free; where not
     even every model has one, most tasks load theirs anyway. Arguments are those of `loading`.
@@ -193,9 +194,9 @@ def holders_wait(cluster: Cluster, workload, warm, load, run_s) -> jax.Array:
 
 
 def faster_wait(busy, taken, lane_s, warm) -> jax.Array:
-    """[R] mean wait for the fast among a region's servers, while slow ones are free: fitted, too.
+    """[R] mean wait for the fast among a region's servers: fitted, too.
 
-    Who would save less than a task's time cannot wait for another task: there are the fewer of those, the less it is.
+    For what is less than a task's time hardly anyone can wait: what runs there takes longer than it would save.
 
     Args:
         busy: [R, S] utilisation of the servers.
@@ -204,9 +205,9 @@ def faster_wait(busy, taken, lane_s, warm) -> jax.Array:
         warm: [R, S] share that is warm.
     """
     saves = jnp.maximum(mean_warm(lane_s, warm)[:, None] - lane_s, 0.0)
-    pays = saves * (saves / (saves + lane_s)) ** 2
+    share = jnp.minimum(WAIT_FASTER * (saves / (saves + lane_s)) ** 2, 1.0)
     tasks = taken / lane_s
-    return WAIT_FASTER * (tasks * busy**BUSY * pays).sum(axis=-1) / jnp.maximum(tasks.sum(axis=-1), LEAST)
+    return (tasks * busy**BUSY * share * saves).sum(axis=-1) / jnp.maximum(tasks.sum(axis=-1), LEAST)
 
 
 def mean_warm(x, warm) -> jax.Array:
