@@ -111,7 +111,7 @@ def serve(world: World, affinity, tasks, ahead, warm, busy, service_s, slot_s) -
     per_task = run_s + loading_s
     work = work * (per_task / run_s)[:, None]
     taken, share = poured(work, capacity, per_task / slot_s)
-    share = jnp.where(usable.any(axis=-1), share, 0.0)
+    share = jnp.where(warmed, share, 0.0)
     busy = jnp.where(usable, taken / jnp.maximum(capacity, least), 0.0)
     wait_s = holders_wait(cluster, workload, warm, jnp.minimum(used, 1.0), run_s)
     wait_s = wait_s + faster_wait(busy, taken, lane_s.mean(axis=0), warm)
