@@ -52,9 +52,7 @@ class Flows(struct.PyTreeNode):
     on: jax.Array  # [R, S] share of each server that is switched on
     starts: jax.Array  # [WARMING_SLOTS, R, S] share started in the last slots, the newest first
     backlog: jax.Array  # [R] tasks that wait for any lane
-    queue: (
-        jax.Array
-    )  # [R] tasks that wait: the backlog, and for the servers they prefer, in the mean over the last slot
+    queue: jax.Array  # [R] the backlog, and tasks that wait for a server they prefer, in the mean over the last slot
     running: jax.Array  # [R] tasks in the mean over it
     busy: jax.Array  # [R, S] utilisation of the last slot
     took: jax.Array  # [R] lane time of its tasks, over the mean
