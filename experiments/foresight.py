@@ -4,8 +4,8 @@
 
 As in `experiments.generalise`, in the fluid model: the corrections of every slot, optimised in a world whose future is
 known (`torta_jax.learn.clairvoyant`), from what the network does. The worlds are those of `torta compare`. A trace is
-replayed on Abilene in the mean: as many requests in every slot as it has, in the regions by their share of demand, of
-its mean work.
+replayed on Abilene in the mean: as many requests in every slot as it has, give or take a Poisson number's luck, in the
+regions by their share of demand, of its mean work.
 """
 
 import sys
@@ -100,7 +100,7 @@ def unstacked(found: World) -> list[World]:
 
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
-    policies = {} if options.file is None else {"file": schedulers.load(options.file)}
+    policies = {} if options.file is None else {"file": generalise.of_torta(options.file)}
     policies |= {name: schedulers.get(name) for name in ("torta", NETWORK)}
     reference = next(iter(policies))
     size: dict[str, Any] = {"policies": ("torta",), "seeds": options.seeds, "slots": options.slots}

@@ -31,9 +31,10 @@ SPACE = SPACES["torta"] | {
     "activation.sigma": (0.0, 24.0),
     "transport.smoothing": (0.0, 48.0),
     "transport.utilisation": (0.4, 0.99),
+    "transport.epsilon": (0.01, 0.3),
 }
 """A network corrects multiples of the first two: their best values lie beyond the ranges of `torta` alone. At one, it
-could not correct the third."""
+could not correct the third. The last is how sharp a plan is, which `torta` leaves as it is."""
 
 TUNING = 1_000_004
 """Keys of these worlds are folded from this number."""
@@ -59,7 +60,7 @@ def flat(policy: schedulers.Rules) -> Numbers:
 
 def main() -> None:
     options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
-    policy = schedulers.load(options.file)
+    policy = generalise.of_torta(options.file)
     parameters, facts = unpack(options.file)
     require(not options.out.exists(), f"--out: {options.out} exists")
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,8 @@ from torta_jax.sim.env import Objective
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
 
-START = (0.3, 0.0, -0.3, 0.2, -0.3, -0.2)
-"""By the order of `CORRECTIONS`; a price that is added everywhere changes nothing."""
+START = (0.3, 0.2, -0.3, 0.2, -0.3, -0.2)
+"""By the order of `CORRECTIONS`."""
 
 SLOPES = {"open loop": True, "all of it": False}
 
@@ -59,7 +59,7 @@ def constants(file: Path | None) -> jax.Array:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    size = generalise.Options((), clusters=options.clusters, slots=options.slots)
+    size = generalise.Options((), clusters=options.clusters, slots=options.slots, develop=True)
     base, sizes = numbers(schedulers.get("torta")), pathwise.Sizes(num_slots=options.slots)
     at = constants(options.file)
 

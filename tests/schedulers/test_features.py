@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.references.observations import REGIONS, outlook, see
-from torta_jax.schedulers.features import KEEP_MEAN, KEEP_SQUARE, LIMIT, NUM_FEATURES, Surprise, features
+from torta_jax.schedulers.features import (
+    KEEP_MEAN,
+    KEEP_SQUARE,
+    LIMIT,
+    NUM_FEATURES,
+    Surprise,
+    features,
+    of_demand,
+    of_place,
+)
 
 look = jax.jit(lambda expected, surprise, seen: features(expected, outlook(expected), surprise, seen))
 counts = st.floats(0, 1e6, width=32)
@@ -50,6 +59,29 @@ def test_no_feature_is_the_same_whatever_is_observed():
     )
     plain = features(jnp.full(REGIONS, 4.0), outlook(4.0), Surprise.none(REGIONS), see(price=(0.1, 0.1, 0.1)))
     assert (np.abs(np.asarray(other) - np.asarray(plain)).max(axis=0) > 1e-3).all()
+
+
+def test_what_a_region_sees_of_others_is_of_the_right_ones():
+    """Three regions by hand: prices 1, 4 and 2 of which the mean is 7/3, a matrix that is not symmetric."""
+    seen = see(price=(1.0, 4.0, 2.0))
+    share = np.asarray(seen.capacity() / seen.capacity().sum())
+    matrix = np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]])
+    latency = np.array([[0.0, 1.0, 5.0], [2.0, 0.0, 3.0], [4.0, 6.0, 0.0]])
+    expected = np.array([8.0, 4.0, 12.0])
+    cluster = seen.cluster.replace(latency_s=jnp.asarray(latency))
+    seen = seen.replace(cluster=cluster, matrix=jnp.asarray(matrix))
+    *_, come, _ = of_demand(jnp.asarray(expected), outlook(expected), Surprise.none(REGIONS), seen)
+    ratio, logarithm, spread, cheaper, room, _, apart, far, stays = of_place(jnp.asarray(expected), seen)
+    capacity = np.asarray(seen.capacity())
+    np.testing.assert_allclose(come * capacity, [8 / 2 + 12 / 4, 8 / 2 + 4 + 12 / 4, 12 / 2], rtol=1e-6)
+    np.testing.assert_allclose(ratio, [3 / 7 - 1, 12 / 7 - 1, 6 / 7 - 1], rtol=1e-6)
+    np.testing.assert_allclose(logarithm, np.log([3 / 7, 12 / 7, 6 / 7]), rtol=1e-6)
+    np.testing.assert_allclose(spread, np.sqrt((16 + 25 + 1) / 49 / 3), rtol=1e-6)
+    np.testing.assert_allclose(cheaper, [0, share[0] + share[2], share[0]], rtol=1e-6)
+    np.testing.assert_allclose(room, np.asarray(cheaper) - 24 / capacity.sum(), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(apart) * 21 / 9, [1, 2, 4], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(far) * 21 / 9, [2, 5 / 3, 10 / 3], rtol=1e-6)
+    np.testing.assert_array_equal(stays, [0.5, 1.0, 0.5])
 
 
 def test_surprise_is_a_moving_average_of_what_was_not_foretold():

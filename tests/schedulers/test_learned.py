@@ -1,6 +1,6 @@
 """`torta` with a network: zero weights are `torta`, regions have no order, what is shipped is what the file says."""
 
-from typing import Any
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +67,30 @@ def test_a_blind_network_says_the_same_of_every_region():
 
 
 def test_regions_have_no_order():
-    network: Any = NETWORK.apply
+    """Observed in another order they get the same rows, columns and corrections in that order."""
+    regions = 7  # no other axis of an observation is as long
+    cluster = random_cluster(jax.random.key(1), regions, 6)
+    world = make_world(cluster, workload.Synthetic.create(load=0.4), workload.calm(4, regions), jax.random.key(2), 4)
     parameters = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape), parameters_of())
-    features = jax.random.normal(jax.random.key(4), (REGIONS, NUM_FEATURES))
-    order = np.array([3, 1, 4, 0, 2])
-    mixed = network(parameters, features[order])
-    np.testing.assert_allclose(mixed, network(parameters, features)[order], rtol=1e-5, atol=1e-6)
+    policy = policy_of(parameters)
+
+    @jax.jit
+    def seen_after_two_slots():
+        flows = fluid.reset(world, Physics(), policy)
+        for _ in range(2):
+            flows, _ = fluid.run_slot(world, Physics(), policy, flows)
+        return flows.policy, fluid.observe(flows, world, Physics())
+
+    def mixed(tree):
+        order = jnp.array([3, 1, 4, 0, 6, 2, 5])
+        axes = lambda x: [axis for axis, length in enumerate(x.shape) if length == regions]  # noqa: E731
+        take = lambda x: functools.reduce(lambda y, axis: jnp.take(y, order, axis=axis), axes(x), x)  # noqa: E731
+        return jax.tree.map(take, tree)
+
+    before, seen = seen_after_two_slots()
+    route = jax.jit(policy.route)
+    state, matrix = route(before, seen)
+    other, other_matrix = route(mixed(before), mixed(seen))
+    assert np.asarray(state.corrections).std(axis=0).min() > 1e-3  # regions differ
+    np.testing.assert_allclose(other.corrections, mixed(state.corrections), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(other_matrix, mixed(matrix), rtol=1e-3, atol=1e-4)

@@ -11,7 +11,8 @@ from torta_jax.errors import InputError
 from torta_jax.evaluate.rollout import evaluate
 from torta_jax.schedulers import actor, policy_file, trained
 from torta_jax.schedulers.features import NUM_FEATURES
-from torta_jax.schedulers.learned import NETWORK, VERSION, Learned
+from torta_jax.schedulers.learned import NETWORK, VERSION
+from torta_jax.schedulers.tuned import TUNED
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import make_world
 from torta_jax.sim.state import Physics
@@ -71,15 +72,16 @@ def test_a_policy_of_other_regions_is_refused():
         evaluate(cluster, workload.Synthetic.create(), workload.calm(4, 5), policy, 1, 4)
 
 
-def test_numbers_that_were_tuned_beneath_a_network_come_from_its_file(tmp_path):
-    parameters, facts = policy_file.unpack(trained.WEIGHTS / "torta.npz")
+@pytest.mark.parametrize("name", ["torta", "torta-paper-abilene"])
+def test_the_numbers_beneath_a_network_come_from_its_file(name, tmp_path):
+    parameters, facts = policy_file.unpack(trained.WEIGHTS / f"{name}.npz")
+    assert facts["numbers"] == TUNED[facts["policy"]]  # those it was trained on, which are those of today
     facts["numbers"] = {"transport": {"smoothing": 3.5}}
     path = tmp_path / "it.npz"
     path.write_bytes(policy_file.pack(parameters, facts))
     policy = schedulers.load(path)
-    assert isinstance(policy, Learned)
     assert policy.transport.smoothing == 3.5
-    assert policy.activation == schedulers.get("torta").activation
+    assert policy.activation == schedulers.get("torta" if name == "torta" else "torta-paper").activation
 
 
 @pytest.mark.parametrize(
@@ -90,15 +92,15 @@ def test_numbers_that_were_tuned_beneath_a_network_come_from_its_file(tmp_path):
         ({"a": jnp.ones(1)}, TORTA, "not a network of this version's torta"),
         (NETWORK_OF_NAN, TORTA, "weights that are not finite numbers"),
         ({"a": jnp.ones(1)}, TORTA | {"blind": "no"}, "blind = 'no', true or false is needed"),
-        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"transport": 3.5}}, "numbers that torta does not have"),
-        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"forecast": {"level": "x"}}}, "numbers that torta does not have"),
-        ({"a": jnp.ones(1)}, TORTA | {"numbers": [1]}, "numbers that torta does not have"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"transport": 3.5}}, "the policy does not have"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": {"forecast": {"level": "x"}}}, "the policy does not have"),
+        ({"a": jnp.ones(1)}, TORTA | {"numbers": [1]}, "the policy does not have"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gate", "regions": 3}, "of this version's torta-paper"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gait", "regions": 3}, "unknown head 'gait'"),
         (
             {"a": jnp.ones(1)},
             TORTA | {"numbers": {"tolls": {"weight": 1}}},
-            "numbers that torta does not have",
+            "the policy does not have",
         ),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper"}, "says nothing of its"),
         ({"a": jnp.ones(1)}, {"policy": "torta-paper", "head": "gate", "regions": "x"}, "regions = 'x'"),

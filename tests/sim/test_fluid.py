@@ -269,6 +269,17 @@ def test_who_waits_and_runs_is_observed_with_the_luck_of_counts():
     np.testing.assert_allclose(took.var(axis=0), fluid.DIVERSE / np.maximum(means, 1), rtol=0.15)
 
 
+def test_arrivals_are_poisson_numbers_also_where_hardly_any_come():
+    world, count = world_of(), 20_000
+    rates = np.array([0.0, 0.2, 1.0, 6.0, 50.0])
+    world = world.replace(prepared=world.prepared.replace(rate=jnp.asarray(rates)[None]))
+    worlds = jax.vmap(lambda i: world.replace(key=jax.random.fold_in(world.key, i)))(jnp.arange(count))
+    found = np.asarray(jax.jit(jax.vmap(lambda world: fluid.counts(world, jnp.int32(0))))(worlds))
+    np.testing.assert_allclose(found.mean(axis=0), rates, rtol=0.04)
+    np.testing.assert_allclose(found.var(axis=0), rates, rtol=0.06)
+    np.testing.assert_allclose((found == 0).mean(axis=0), np.exp(-rates), atol=0.015)
+
+
 def test_an_end_of_a_region_sends_nobody_there():
     world = world_of(events=[Failure(4, 6, [1])])
     flows, _ = play(world, policy())

@@ -81,7 +81,9 @@ def optimise(
         value, slope = jax.value_and_grad(loss)(table)
         better = value < least
         best, least = jnp.where(better, table, best), jnp.minimum(value, least)
-        change, state = optimiser.update(jnp.where(free[:, None, None], slope, 0.0), state)
+        slope = jnp.where(free[:, None, None], slope, 0.0)
+        slope = jnp.where(jnp.isfinite(slope).all(), slope, 0.0)  # one that is not would end the search
+        change, state = optimiser.update(slope, state)
         return (table + change, state, best, least), value
 
     start = (script.script, optimiser.init(script.script), script.script, jnp.inf)

@@ -40,7 +40,7 @@ class Numbers(struct.PyTreeNode):
     learning_rate: float = 1e-3
     warmup: float = 20.0  # updates
     updates: float = 400.0  # cosine decay to zero over so many
-    max_grad_norm: float = 100.0  # of one world's slope
+    max_grad_norm: float = 10.0  # of the slope of one world's logarithm of the cost
 
 
 class Training(struct.PyTreeNode):
@@ -114,6 +114,8 @@ class Learner(NamedTuple):
 
         A world whose slope is not finite counts as flat, and is counted.
         """
+        # Of the logarithm: a per cent counts the same in a world of short tasks and in one of long ones.
+        slopes = jax.tree.map(lambda g: g / values.reshape(-1, *[1] * (g.ndim - 1)), slopes)
         norms = jax.vmap(optax.tree.norm)(slopes)
         known = jnp.isfinite(norms)
         slopes = jax.tree.map(lambda g: jnp.where(known.reshape(-1, *[1] * (g.ndim - 1)), g, 0.0), slopes)

@@ -17,6 +17,7 @@ from torta_jax.learn import constraints, pathwise, ppo, predictor, routing, worl
 from torta_jax.schedulers import heads
 from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.learned import VERSION, Learned
+from torta_jax.schedulers.tuned import TUNED
 from torta_jax.types import numbers
 
 KINDS = {"calm": worlds.CALM, "hard": worlds.HARD, "light": worlds.LIGHT}
@@ -72,7 +73,7 @@ def torta(
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
     learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds))
     settings = numbers(pathwise.Numbers(learning_rate=learning_rate, updates=float(updates)))
-    facts = {"policy": "torta", "network": VERSION, "blind": blind}
+    facts = {"policy": "torta", "network": VERSION, "blind": blind, "numbers": TUNED["torta"]}
     return Recipe(learner, pathwise.by_cores(learner), settings, lambda state: state.parameters, facts)
 
 
@@ -112,4 +113,5 @@ def torta_paper(
 
     told = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(foresight))).hexdigest()
     facts = {"policy": "torta-paper", "head": head, "regions": cluster.num_regions, "predictor": told[:16]}
+    facts["numbers"] = TUNED["torta-paper"]
     return Recipe(learner, jax.jit(learner.update), settings, learned, facts)

@@ -41,7 +41,7 @@ replayed."""
 
 
 def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int, num_slots: int) -> World:
-    """A world of a kind; pure, for vmap over keys. The workload has no room for tasks: it is for the fluid model."""
+    """A world of a kind; pure, for vmap over keys. The workload's room for tasks is that of the calibrated world."""
 
     def pick(stream, ends):
         return jax.random.uniform(jax.random.fold_in(key, stream), minval=ends[0], maxval=ends[1])

@@ -17,15 +17,15 @@ from torta_jax.sim.observe import Observation
 from torta_jax.solvers import sinkhorn
 from torta_jax.types import Cluster
 
-CORRECTIONS = ("bound", "potential", "smoothing", "latency", "demand", "safety")
-"""What the network says of a region: how full `capacitated` may fill it; what is added to its price; how slowly its row
+CORRECTIONS = ("bound", "price", "smoothing", "latency", "demand", "safety")
+"""What the network says of a region: how full `capacitated` may fill it; how much its price counts; how slowly its row
 changes; how dear distance is to its users; how much more demand to be ready for, and how many more standard
 deviations."""
 
 LARGEST = 2.0
 """Corrections are within ± this."""
 
-VERSION = 2
+VERSION = 3
 """Of the network and of what it sees: weights of another version mean nothing here."""
 
 HIDDEN = (128, 128, 64)
@@ -60,12 +60,15 @@ class Learned(Rules):
         surprise = state.surprise.take_in(state, observation)
         outlook = self.look_ahead(state, observation)
         corrections = LARGEST * jnp.tanh(self.correct(outlook, surprise, observation) / LARGEST)
-        bound, potential, smoothing, latency = corrections.T[:4]
-        transport = self.transport.replace(latency_weight=self.transport.latency_weight * jnp.exp(latency)[:, None])
-        plain = self.replace(transport=transport).cost(observation)
-        cost = plain + potential - potential.mean()
-        # The solver takes the entropy as a share of the mean cost: a potential must not change how sharp a plan is.
-        epsilon = self.transport.epsilon * plain.mean() / positive(jnp.abs(cost).mean())
+        bound, price, smoothing, latency = corrections.T[:4]
+        transport = self.transport.replace(
+            price_weight=self.transport.price_weight * jnp.exp(price),
+            latency_weight=self.transport.latency_weight * jnp.exp(latency)[:, None],
+        )
+        cost = self.replace(transport=transport).cost(observation)
+        # The solver takes the entropy as a share of the mean cost; here it stays what it is without corrections, so
+        # that numbers alone, the same everywhere, can make a plan sharper, too.
+        epsilon = self.transport.epsilon * self.cost(observation).mean() / positive(cost.mean())
         logit = jnp.log(self.transport.utilisation) - jnp.log1p(-self.transport.utilisation)
         capacity = observation.capacity() * jax.nn.sigmoid(logit + bound)
         plan = sinkhorn.capacitated(

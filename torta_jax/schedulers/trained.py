@@ -57,14 +57,14 @@ def _torta(path: str | Path, facts: dict[str, Any]):
 
 
 def _renumbered(path: str | Path, policy: Rules, new: Any) -> Rules:
-    """The policy with the numbers of a file, which are those it has."""
+    """The policy with the numbers of a file, which must be some that it has."""
     try:
         made = with_numbers(policy, new)
     except (AttributeError, TypeError) as error:
-        raise InputError(f"{path}: numbers that torta does not have") from error
+        raise InputError(f"{path}: numbers that the policy does not have") from error
     leaves, same = jax.tree.leaves(made), jax.tree.structure(made) == jax.tree.structure(policy)
     good = same and all(isinstance(x, int | float) and not math.isnan(x) for x in leaves)
-    require(good, f"{path}: numbers that torta does not have")
+    require(good, f"{path}: numbers that the policy does not have")
     return made
 
 
@@ -72,6 +72,7 @@ def _torta_paper(path: str | Path, facts: dict[str, Any]):
     head, regions = heads.get(facts["head"]), facts["regions"]
     good = isinstance(regions, int) and 0 < regions <= 1024
     require(good, f"{path}: regions = {regions!r}, a whole number up to 1024 is needed")
+    base = _renumbered(path, torta_paper(), facts.get("numbers", {}))
     key, past = jax.random.key(0), jnp.zeros((networks.PAST, regions, 3))
     wanted = {
         "network": jax.eval_shape(policy_network(head, regions).init, key, jnp.zeros(num_features(regions))),
@@ -80,7 +81,7 @@ def _torta_paper(path: str | Path, facts: dict[str, Any]):
 
     def make(found: dict[str, Any]) -> Actor:
         parts = {"parameters": found["network"], "predictor": found["predictor"]}
-        return Actor(**vars(torta_paper()), **parts, head=head, num_regions=regions)
+        return Actor(**vars(base), **parts, head=head, num_regions=regions)
 
     return make, wanted
 
@@ -94,4 +95,4 @@ NEEDED = {"torta": (), "torta-paper": ("head", "regions")}
 LEARNED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
 LEARNED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
 """Policies whose weights come with the package; each compiles once more. A file says how it
-was trained (`policy_file.unpack`): by `torta train` with these options; `numbers` are those of `experiments.retune`."""
+was trained (`policy_file.unpack`): by `torta train` with these options; `numbers` are those beneath the network."""

@@ -226,9 +226,10 @@ def lane_times(world: World, slot: jax.Array, done: jax.Array) -> jax.Array:
 
 
 def counts(world: World, slot: jax.Array) -> jax.Array:
-    """[R] arrivals of a slot: a normal number with a Poisson number's mean and variance."""
+    """[R] arrivals of a slot, which have no slope: Poisson numbers."""
     rate = world.prepared.rate[slot]
-    return jnp.maximum(rate + jnp.sqrt(rate) * luck(world, COUNTS, slot)[0], 0.0)
+    word = draws.words(draws.fold(world.key, COUNTS, slot), 1, rate.shape[0])[0]
+    return jax.vmap(draws.poisson)(rate, word).astype(rate.dtype)
 
 
 def scale(scheduler, policy, seen: Observation, matrix: jax.Array, flows: Flows):
