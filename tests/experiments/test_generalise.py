@@ -1,9 +1,10 @@
-"""The interval of a mean over trainings and clusters."""
+"""Intervals of a mean over trainings and clusters, and of a share of gaps; and whose worlds are whose."""
 
 import numpy as np
 import pytest
 
-from experiments.generalise import crossed_mean
+from experiments.generalise import Options, crossed_mean, held_out, share_of_gap
+from torta_jax.learn.worlds import CALM
 
 
 @pytest.mark.parametrize("spread", [(0.3, 1.5, 0.5), (1.0, 0.1, 0.2), (0.5, 0.5, 2.0)])
@@ -18,3 +19,17 @@ def test_the_interval_covers_the_mean_as_often_as_it_says_or_a_little_more(sprea
         low, high = crossed_mean(values)
         covered.append(low < 0 < high)
     assert 0.94 < np.mean(covered) < 0.995
+
+
+def test_a_share_of_gaps_is_that_of_their_sums_and_its_interval_has_what_single_clusters_say():
+    gap = np.array([1.0, 2.0, 5.0])
+    assert share_of_gap(0.5 * gap, gap) == "50 [50, 50]"
+    assert share_of_gap(np.array([1.0, 0.0, 3.0]), gap) == "50 [0, 100]"
+
+
+def test_whoever_tries_a_change_does_not_see_the_worlds_that_results_are_published_of():
+    keys = [
+        np.asarray(held_out(Options((), clusters=2, slots=2, servers=4, develop=develop), CALM, 2).prepared.rate)
+        for develop in (False, True)
+    ]
+    assert not np.isclose(*keys).any()
