@@ -4,8 +4,8 @@
 
 Foresight (`torta_jax.learn.clairvoyant`) knows the counts of every slot, which nobody can. The network trained here is
 told the true rates of the coming slots, with surges and noise, but not the counts that are drawn from them: what it
-gains over the network that is not told is the least that a perfect forecast is worth (its plan and Eq 6 beneath still
-expect what smoothing foretells), what foresight gains over it is luck, and what a network of this kind does not make of
+gains over the network that is not told is what a perfect forecast is worth, or less, as the plan and Eq 6 beneath still
+expect what smoothing foretells. What foresight gains over it is luck, and what a network of this kind does not make of
 what it knows. Unseen clusters, in the fluid model.
 """
 

@@ -4,7 +4,7 @@
 
 What a network learned in the fluid model is held to what tasks do. For a blind one (`torta train torta --blind`) this
 tunes `torta` itself: the yardstick of `experiments.generalise`. The worlds are of training's kinds, under keys of their
-own; the numbers are those that `experiments.tune` gives `torta`.
+own; the numbers are those that `experiments.tune` gives `torta`, and the entropy of its plans.
 """
 
 import time

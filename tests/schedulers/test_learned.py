@@ -8,14 +8,16 @@ import numpy as np
 
 from torta_jax import schedulers, workload
 from torta_jax.cluster import random_cluster
+from torta_jax.learn.clairvoyant import Script
 from torta_jax.schedulers.features import NUM_FEATURES
-from torta_jax.schedulers.learned import NETWORK, Learned
+from torta_jax.schedulers.learned import CORRECTIONS, LARGEST, NETWORK, Learned
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import make_world
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
 
 REGIONS, SLOTS = 5, 12
+PLAN = jnp.array([CORRECTIONS.index("price"), CORRECTIONS.index("latency")])
 
 
 def policy_of(parameters, **fields) -> Learned:
@@ -64,6 +66,18 @@ def test_a_blind_network_says_the_same_of_every_region():
     corrections = flows.policy.corrections
     assert np.abs(corrections).max() > 0
     np.testing.assert_array_equal(corrections, np.broadcast_to(corrections[:1], corrections.shape))
+
+
+def test_prices_and_distances_that_count_more_make_a_plan_sharper():
+    """By the same factor as if the entropy were divided by it."""
+    factor = 0.6
+    corrections = LARGEST * jnp.arctanh(jnp.where(jnp.isin(jnp.arange(6), PLAN), jnp.log(factor), 0.0) / LARGEST)
+    torta = schedulers.get("torta")
+    script = Script(**vars(torta), script=jnp.broadcast_to(corrections, (SLOTS, REGIONS, 6)))
+    softer = torta.replace(transport=torta.transport.replace(epsilon=torta.transport.epsilon / factor))
+    mine, theirs, plain = (np.asarray(play(numbers(policy))[0]) for policy in (script, softer, torta))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+    assert np.abs(mine - plain).max() > 0.01
 
 
 def test_regions_have_no_order():

@@ -82,7 +82,7 @@ def optimise(
         better = value < least
         best, least = jnp.where(better, table, best), jnp.minimum(value, least)
         slope = jnp.where(free[:, None, None], slope, 0.0)
-        slope = jnp.where(jnp.isfinite(slope).all(), slope, 0.0)  # one that is not would end the search
+        slope = jnp.where(jnp.isfinite(slope).all(), slope, 0.0)  # Adam would never forget one
         change, state = optimiser.update(slope, state)
         return (table + change, state, best, least), value
 

@@ -94,5 +94,5 @@ NEEDED = {"torta": (), "torta-paper": ("head", "regions")}
 
 LEARNED: dict[str, Callable[[], Rules]] = {"torta-learned": partial(load, WEIGHTS / "torta.npz")}
 LEARNED |= {f"torta-paper-{name}": partial(load, WEIGHTS / f"torta-paper-{name}.npz") for name in TOPOLOGIES}
-"""Policies whose weights come with the package; each compiles once more. A file says how it
-was trained (`policy_file.unpack`): by `torta train` with these options; `numbers` are those beneath the network."""
+"""Policies whose weights come with the package; each compiles once more. A file says how it was trained
+(`policy_file.unpack`): by `torta train` with these options; `numbers` are the tuned ones beneath the network."""
