@@ -28,7 +28,7 @@ from scipy import stats
 
 from experiments import answer
 from torta_jax import schedulers
-from torta_jax.errors import require
+from torta_jax.errors import InputError, require
 from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import clairvoyant, pathwise
 from torta_jax.learn.recipes import KINDS
@@ -231,7 +231,8 @@ def loaded(paths: Sequence[Path]) -> dict[str, Any]:
 def of_torta(path: Path) -> Learned:
     """A policy of `torta train torta`."""
     policy = schedulers.load(path)
-    require(isinstance(policy, Learned), f"{path}: not a policy of `torta train torta`")
+    if not isinstance(policy, Learned):
+        raise InputError(f"{path}: not a policy of `torta train torta`")
     return policy
 
 
