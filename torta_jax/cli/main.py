@@ -33,6 +33,10 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 RETRY_S = 0.05
 IMPORTING = "<frozen importlib._bootstrap>"
 """File of the frames that import a module."""
+WEAK = ("weakref", "_weakrefset")
+"""Modules with callbacks of weak references."""
+SAVING = "keep_in.<locals>.keep"
+"""Frame that writes a checkpoint (`torta_jax.learn.train`)."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -72,12 +76,15 @@ def main(words: Sequence[str] | None = None) -> int:
 def interrupt(_: int, frame: FrameType | None) -> None:
     """Raise `KeyboardInterrupt`, or a bit later where that would do harm.
 
-    Python ignores it inside a callback of the garbage collector, of which JAX has one. A compiled module may abort the
-    process if it comes while the module is imported.
+    Python ignores it inside a callback of the garbage collector, of which JAX has one, and of a weak reference. A
+    compiled module may abort the process if it comes while the module is imported. Half a checkpoint would lose the
+    training.
     """
     collecting = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code in collecting or frame.f_code.co_filename == IMPORTING:
+        code = frame.f_code
+        called = code in collecting or frame.f_globals.get("__name__") in WEAK
+        if called or code.co_filename == IMPORTING or code.co_qualname == SAVING:
             threading.Timer(RETRY_S, os.kill, (os.getpid(), signal.SIGINT)).start()
             return
         frame = frame.f_back

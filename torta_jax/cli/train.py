@@ -37,9 +37,9 @@ def run(options: Train) -> int:
     held = [name for name in (CHECKPOINTS, POLICY) if (directory / name).exists()]
     free = options.resume or options.overwrite or not held
     require(free, f"--out {directory}: holds a training; --resume goes on, --overwrite begins anew")
-    _writable(directory)
     complete = checkpoint.steps(directory / CHECKPOINTS)
     require(bool(complete) or not options.resume, f"--out {directory}: no checkpoint to resume from")
+    _writable(directory)
     recipe = _recipe(options)
     asked = {name: value for name, value in asdict(options).items() if name not in FREE}
     memory.check_training(recipe.learner)

@@ -60,7 +60,8 @@ def train(
             row = {name: float(value) for name, value in seen.items()}
             bad = [name for name, value in row.items() if not math.isfinite(value)]
             if bad:
-                raise NotFinite(f"update {done + 1}: {', '.join(bad)} not finite; the state before it is kept")
+                kept = "; the state before it is kept" if done else ""
+                raise NotFinite(f"update {done + 1}: {', '.join(bad)} not finite{kept}")
             trained = Trained(new, [*trained.log, {"update": done + 1, **row}])
             tell(done + 1, updates, row)
             if time.monotonic() - saved > SAVE_EVERY_S:
