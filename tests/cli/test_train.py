@@ -85,6 +85,13 @@ def test_a_training_that_was_interrupted_and_resumed_ends_with_the_same_bytes(di
     assert (tmp_path / "policy.npz").read_bytes() == (directory / "policy.npz").read_bytes()
 
 
+def test_a_finished_training_has_nothing_to_resume(directory, capsys):
+    before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+    assert main(["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--resume"]) == 0
+    assert "all 2 updates are done" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
 def test_a_training_of_something_else_is_not_resumed(directory, capsys):
     words = ["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
     assert main(words) == 2

@@ -49,3 +49,20 @@ def test_the_last_slots_stay_as_they_were(found):
     assert (changed[: -clairvoyant.LAST] > 0).all()
     np.testing.assert_array_equal(changed[-clairvoyant.LAST :], 0)
     assert jnp.isfinite(script).all()
+
+
+def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):
+    """The second script tried has one: the root of zero."""
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SIZES.num_slots)
+    policy = numbers(schedulers.get("torta-learned"))
+    start = clairvoyant.script_of(world, Physics(), policy, SIZES.num_slots).script
+
+    def cost(world, physics, policy, objective, sizes):
+        moved = policy.script[0, 0, 0] - start[0, 0, 0]
+        root = jnp.where((moved > 0.01) & (moved < 0.15), 0.0, 1.0) + moved - jax.lax.stop_gradient(moved)
+        return jnp.square(policy.script - start - 1).mean() + 1e-9 * jnp.sqrt(root)
+
+    monkeypatch.setattr(pathwise, "cost", cost)
+    _, costs = clairvoyant.optimise(world, policy, SIZES, steps=12, rate=0.1)
+    assert jnp.isfinite(costs).all()
+    assert costs[-1] < 0.9 * costs[2]

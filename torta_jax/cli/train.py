@@ -48,6 +48,9 @@ def run(options: Train) -> int:
     if options.resume:
         _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)
         log = _read_log(directory / LOG)[: int(state.updates)]
+        if int(state.updates) == options.updates:
+            print(f"torta: {directory}: all {options.updates} updates are done, nothing is left to do", file=sys.stderr)
+            return 0
     begun = options.resume
 
     def write(trained: Any) -> None:
@@ -56,7 +59,7 @@ def run(options: Train) -> int:
             shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)  # a training that this one replaces
             begun = True
         told = facts | {"updates_done": int(trained.state.updates)}
-        replace(directory / CONFIG, (json.dumps(asdict(options), indent=2) + "\n").encode())
+        replace(directory / CONFIG, (json.dumps(facts, indent=2) + "\n").encode())
         _write(directory, trained.log, recipe.learned(trained.state), told)
 
     keep = train.keep_in(directory / CHECKPOINTS, facts, write)

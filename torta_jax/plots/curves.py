@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from torta_jax.plots.style import styled
 
@@ -30,6 +31,10 @@ def learning_curves(log: Sequence[Mapping[str, float]]) -> Figure:
         axes.plot(updates[width - 1 :] - (width - 1) / 2, smooth, color="#D55E00")
         axes.set_title(name.replace("_", " "))
         axes.set_xlim(0, updates[-1] + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.ticklabel_format(axis="y", useOffset=False)
+        if np.ptp(values) == 0:  # else the axis would be of a width without meaning
+            axes.set_ylim(values[0] - 1, values[0] + 1)
         if index >= len(names) - COLUMNS:
             axes.set_xlabel("update")
     return figure
