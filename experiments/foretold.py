@@ -80,7 +80,7 @@ class Learner(pathwise.Learner):
     def cost(self, parameters: Any, world: World) -> jax.Array:
         """[] seconds per task."""
         policy = told(self.policy.replace(parameters=parameters), world)
-        return pathwise.cost(world, self.physics, policy, self.objective, self.sizes)
+        return pathwise.cost(world, self.physics, policy, self.objective, self.sizes.num_slots)
 
 
 def trained(options: Options, tell) -> Told:

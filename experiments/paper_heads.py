@@ -24,6 +24,7 @@ from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import InputError
 from torta_jax.learn import routing
+from torta_jax.learn.recipes import DAY
 from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.heads import Gate
 from torta_jax.sim import fluid
@@ -71,7 +72,7 @@ def measure(policy: Actor, params: routing.Params, episodes: int) -> dict[str, f
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     cluster = clusters.build(clusters.load(options.topology))
-    day = workload.calm(1920, cluster.num_regions)
+    day = workload.calm(DAY, cluster.num_regions)
     closed = Actor(**vars(schedulers.get("torta-paper")), head=Gate(), latent=jnp.zeros((cluster.num_regions, 2)))
     policies = {"plan of each slot": routing.by_plan(closed), "closed form": closed}
     for path in options.files:

@@ -60,13 +60,12 @@ def constants(file: Path | None) -> jax.Array:
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     size = generalise.Options((), clusters=options.clusters, slots=options.slots, develop=True)
-    base, sizes = numbers(schedulers.get("torta")), pathwise.Sizes(num_slots=options.slots)
-    at = constants(options.file)
+    base, at = numbers(schedulers.get("torta")), constants(options.file)
 
     def cost(constant, world, open_loop):
         script = jnp.broadcast_to(constant, (options.slots, world.cluster.num_regions, len(CORRECTIONS)))
         policy = clairvoyant.Script(**vars(base), script=script)
-        return pathwise.cost(world, Physics(), policy, Objective(), sizes, open_loop=open_loop)
+        return pathwise.cost(world, Physics(), policy, Objective(), options.slots, open_loop=open_loop)
 
     shown = Table(title="seconds per task and unit of a correction, mean over worlds and its standard error")
     for column in ("kind", "", *CORRECTIONS):

@@ -22,7 +22,8 @@ CASES = {
     "regimes": "--noise 0.1 --switching 0.05 --updates 2 --worlds 2 --clusters 8 --slots 8",
     "retune": "NETWORK --out OUT --evaluations 2 --clusters 8 --slots 4",
     "slopes": "--file BLIND --kinds calm --clusters 2 --slots 4",
-    "theory": "--topologies abilene --seeds 1 --slots 4 --probes 2",
+    "transfer": "BLIND NETWORK --topologies abilene --seeds 2 --slots 4",
+    "theory": "--topologies abilene --seeds 2 --slots 4 --probes 2",
 }
 MISTAKES = {
     "generalise": ("", "at least one"),

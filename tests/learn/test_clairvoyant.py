@@ -12,21 +12,21 @@ from torta_jax.sim.env import Objective
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
 
-SIZES = pathwise.Sizes(num_slots=24)
+SLOTS = 24
 
 
 @pytest.fixture(scope="module")
 def found():
     """A world, the policy's cost in it, the best script and the costs of all that were tried."""
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SIZES.num_slots)
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
     policy = numbers(schedulers.get("torta-learned"))
 
     @jax.jit
     def run():
-        own = pathwise.cost(world, Physics(), policy, Objective(), SIZES)
-        best, costs = clairvoyant.optimise(world, policy, SIZES, steps=15, rate=0.1)
-        again = pathwise.cost(world, Physics(), best, Objective(), SIZES)
-        return own, best.script, costs, again, clairvoyant.script_of(world, Physics(), policy, SIZES.num_slots).script
+        own = pathwise.cost(world, Physics(), policy, Objective(), SLOTS)
+        best, costs = clairvoyant.optimise(world, policy, SLOTS, steps=15, rate=0.1)
+        again = pathwise.cost(world, Physics(), best, Objective(), SLOTS)
+        return own, best.script, costs, again, clairvoyant.script_of(world, Physics(), policy, SLOTS).script
 
     return run()
 
@@ -53,16 +53,16 @@ def test_the_last_slots_stay_as_they_were(found):
 
 def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):
     """The second script tried has one: the root of zero."""
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SIZES.num_slots)
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
     policy = numbers(schedulers.get("torta-learned"))
-    start = clairvoyant.script_of(world, Physics(), policy, SIZES.num_slots).script
+    start = clairvoyant.script_of(world, Physics(), policy, SLOTS).script
 
-    def cost(world, physics, policy, objective, sizes):
+    def cost(world, physics, policy, objective, num_slots):
         moved = policy.script[0, 0, 0] - start[0, 0, 0]
         root = jnp.where((moved > 0.01) & (moved < 0.15), 0.0, 1.0) + moved - jax.lax.stop_gradient(moved)
         return jnp.square(policy.script - start - 1).mean() + 1e-9 * jnp.sqrt(root)
 
     monkeypatch.setattr(pathwise, "cost", cost)
-    _, costs = clairvoyant.optimise(world, policy, SIZES, steps=12, rate=0.1)
+    _, costs = clairvoyant.optimise(world, policy, SLOTS, steps=12, rate=0.1)
     assert jnp.isfinite(costs).all()
     assert costs[-1] < 0.9 * costs[2]

@@ -47,7 +47,7 @@ def test_slopes_in_the_weights_are_those_of_central_differences(monkeypatch):
         def cost(parameters):
             policy = policy_of(parameters)
             policy = policy.replace(toll=policy.toll.replace(weight=0.0))
-            return pathwise.cost(world, Physics(), policy, Objective(), SIZES, open_loop=False)
+            return pathwise.cost(world, Physics(), policy, Objective(), SIZES.num_slots, open_loop=False)
 
         slope = jax.jit(jax.grad(cost))(start)
         for seed in range(4):

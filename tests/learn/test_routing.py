@@ -57,6 +57,14 @@ def test_the_reward_is_eq_3(params, episode):
         np.testing.assert_allclose(info["last"], last)
 
 
+def test_servers_that_are_off_do_not_count_in_what_the_queue_is_held_against(params, episode):
+    flows = episode[2][1].flows
+    half = flows.replace(on=flows.on.at[:, ::2].set(0.0), queue=jnp.ones(REGIONS))
+    lanes = float((params.cluster.lane_mask.sum(axis=1) * (jnp.arange(half.on.shape[1]) % 2)).sum())
+    expected = REGIONS / (lanes * 45.0 / float(flows.service_s.mean()))
+    assert routing.queue_share(half, params) == pytest.approx(expected, rel=1e-5)
+
+
 def test_an_episode_is_cut_and_never_ends_by_itself(episode):
     ends = [(bool(terminated), bool(truncated)) for _, _, (_, terminated, truncated, _) in episode[1:]]
     assert [terminated for terminated, _ in ends] == [False] * LENGTH
@@ -148,11 +156,43 @@ def test_the_condition_of_theorem_3_by_hand():
     assert found == pytest.approx((1 - 1 / 2.5) / 0.15 - (0.2 + 45_000 * 1e-5) / (0.05 * 0.2), rel=1e-5)
 
 
-def test_slopes_in_the_matrix_are_positive_and_finite(params, episode):
-    states = jax.tree.map(lambda *each: jnp.stack(each), *(state for _, state, _ in episode[:3]))
-    slopes = jax.jit(constraints.lipschitz)(jax.random.key(0), states, params)
-    assert 0 < slopes.response_s < 1e4
-    assert 0 < slopes.power_usd < 1
+def test_no_way_from_a_state_is_steeper_than_the_lipschitz_constants(params, episode):
+    """One row towards one corner, or all at random."""
+    states = [state for _, state, _ in episode[:3]]
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *states)
+    found = jax.jit(constraints.lipschitz)(stacked, params)
+    corners = jnp.stack([jnp.eye(REGIONS)[j] - jnp.zeros((REGIONS, 1)) for j in range(REGIONS)])
+    alone = jnp.eye(REGIONS)[:, None, :, None]
+    policy = routing.by_plan(params.policy)
+
+    @jax.jit
+    def steepness(state):
+        here = state.flows.matrix
+        single = (alone * (corners - here)).reshape(-1, REGIONS, REGIONS)
+        some = jax.random.dirichlet(jax.random.key(3), jnp.ones(REGIONS), (20, REGIONS)) - here
+        moves = 0.01 * jnp.concatenate([single, some])
+
+        def measured(matrix):
+            _, slot = routing.fluid.run_slot(state.world, params.physics, policy, state.flows, matrix=matrix)
+            return jnp.stack([slot.response_s, slot.power_cost_usd]) / slot.arrived
+
+        change = jnp.abs(jax.vmap(measured)(here + moves) - measured(here))
+        return (change / jnp.sqrt((moves**2).sum(axis=(1, 2)))[:, None]).max(axis=0)
+
+    steepest = np.max([steepness(state) for state in states], axis=0)
+    assert (steepest > 0).all()
+    assert (np.asarray(found) >= 0.98 * steepest).all()
+    assert (np.asarray(found) < 5 * steepest).all()
+
+
+def test_the_steepest_way_is_that_of_a_linear_function():
+    """By hand: the first row has nothing to gain, the second gains most at the third corner."""
+    matrix = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    slope = jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 3.0], [2.0, 1.0, 0.0]])
+    moved = constraints.steepest(matrix, slope, 0.1)
+    # Gains of 3 and 2 over squared lengths of 1.5 and 2.
+    expected = np.array([[1.0, 0.0, 0.0], [0.45, 0.45, 0.1], [0.05, 0.0, 0.95]])
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
 def test_unknown_rules_are_named():

@@ -55,7 +55,7 @@ def script_of(world: World, physics: Physics, policy: Learned, num_slots: int) -
 def optimise(
     world: World,
     policy: Learned,
-    sizes: pathwise.Sizes,
+    num_slots: int,
     *,
     objective: Objective = Objective(),  # noqa: B008
     physics: Physics = Physics(),  # noqa: B008
@@ -65,13 +65,12 @@ def optimise(
     """The best script found from what `policy` does, and the cost [steps] of each that was tried; pure, for vmap.
 
     Args:
-        sizes: `num_slots` is used.
         steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
     """
-    script = script_of(world, physics, policy, sizes.num_slots)
-    free = jnp.arange(sizes.num_slots) < sizes.num_slots - LAST
+    script = script_of(world, physics, policy, num_slots)
+    free = jnp.arange(num_slots) < num_slots - LAST
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
-    cost = partial(pathwise.cost, world, physics, objective=objective, sizes=sizes)
+    cost = partial(pathwise.cost, world, physics, objective=objective, num_slots=num_slots)
 
     def loss(table):
         return cost(script.replace(script=table))

@@ -53,7 +53,7 @@ class Training(struct.PyTreeNode):
 
 
 def cost(
-    world: World, physics: Physics, policy, objective: Objective, sizes: Sizes, *, open_loop: bool = True
+    world: World, physics: Physics, policy, objective: Objective, num_slots: int, *, open_loop: bool = True
 ) -> jax.Array:
     """[] seconds per task of a policy in a world, by the fluid model.
 
@@ -66,9 +66,9 @@ def cost(
     def step(flows, _):
         return fluid.run_slot(world, physics, policy, flows, open_loop=open_loop)
 
-    _, slots = lax.scan(step, fluid.reset(world, physics, policy), None, length=sizes.num_slots)
+    _, slots = lax.scan(step, fluid.reset(world, physics, policy), None, length=num_slots)
     total = jax.tree.map(lambda x: x.sum(axis=0), slots)
-    return objective.cost(total.replace(switching_cost=total.switching_cost / sizes.num_slots))
+    return objective.cost(total.replace(switching_cost=total.switching_cost / num_slots))
 
 
 class Learner(NamedTuple):
@@ -105,7 +105,7 @@ class Learner(NamedTuple):
     def cost(self, parameters: Any, world: World) -> jax.Array:
         """[] seconds per task."""
         policy = self.policy.replace(parameters=parameters)
-        return cost(world, self.physics, policy, self.objective, self.sizes)
+        return cost(world, self.physics, policy, self.objective, self.sizes.num_slots)
 
     def improve(
         self, state: Training, numbers: Numbers, values: jax.Array, slopes: Any

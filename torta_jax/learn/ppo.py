@@ -15,7 +15,7 @@ import optax
 from flax import struct
 from jax import lax
 
-RESET, DRAW, STEP, SHUFFLE, PARAMETERS, MEASURE = range(6)
+RESET, DRAW, STEP, SHUFFLE, PARAMETERS = range(5)
 """Streams of random numbers."""
 
 ADAM = optax.scale_by_adam(eps=1e-5)
@@ -43,7 +43,7 @@ class Numbers(struct.PyTreeNode):
     value_weight: float = 0.5
     entropy_weight: float = 0.0
     max_grad_norm: float = 0.5
-    max_kl: float = 0.05  # an update ends with the first minibatch on which the policy has moved farther
+    max_kl: float = 0.05  # per row; an update ends with the first minibatch on which the policy has moved farther
 
 
 class Training(struct.PyTreeNode):
@@ -106,13 +106,13 @@ class Penalty(NamedTuple):
     """Constraints added to the loss (Eq 5).
 
     `loss(multipliers, raw, step)` takes a minibatch and gives a scalar; `update(multipliers, measured)` makes the next
-    multipliers of `measure(multipliers, steps, states, key)`, a dict of scalars over the whole rollout and the
+    multipliers of `measure(multipliers, steps, states)`, a dict of scalars over the whole rollout and the
     environments' states after it.
     """
 
     multipliers: Any
     loss: Callable[[Any, jax.Array, Step], jax.Array]
-    measure: Callable[[Any, Step, Any, jax.Array], dict[str, jax.Array]]
+    measure: Callable[[Any, Step, Any], dict[str, jax.Array]]
     update: Callable[[Any, dict[str, jax.Array]], Any]
 
 
@@ -165,8 +165,7 @@ class Learner(NamedTuple):
         rate = numbers.learning_rate * numbers.decay ** (state.episodes // 100)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (steps, gained, gained + steps.value))
         parameters, optimiser, losses = self._learn(state, flat, numbers, rate)
-        measuring = jax.random.fold_in(jax.random.fold_in(state.key, MEASURE), state.updates)
-        seen = self.penalty.measure(state.multipliers, steps, state.env, measuring)
+        seen = self.penalty.measure(state.multipliers, steps, state.env)
         state = state.replace(
             parameters=parameters,
             optimiser=optimiser,
@@ -211,7 +210,7 @@ class Learner(NamedTuple):
         return state.replace(observation=observation, env=env), steps
 
     def _learn(self, state: Training, flat, numbers: Numbers, rate):
-        """Epochs of shuffled minibatches; returns parameters, optimiser state and mean losses."""
+        """Epochs of shuffled minibatches; returns parameters, optimiser state and mean losses of those learned from."""
         count, sizes = self.sizes.num_envs * self.sizes.num_steps, self.sizes
         key = jax.random.fold_in(jax.random.fold_in(state.key, SHUFFLE), state.updates)
 
@@ -225,13 +224,14 @@ class Learner(NamedTuple):
             going &= losses["kl"] <= numbers.max_kl
             new = (jax.tree.map(lambda p, c: p - rate * c, parameters, change), moved)
             parameters, optimiser = jax.tree.map(lambda n, o: jnp.where(going, n, o), new, (parameters, optimiser))
-            return (parameters, optimiser, going), losses | {"gradient_norm": norm, "used": going.astype(float)}
+            return (parameters, optimiser, going), (losses | {"gradient_norm": norm}, going.astype(float))
 
         orders = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), count))
         rows = orders(jnp.arange(sizes.epochs)).reshape(sizes.epochs * sizes.minibatches, -1)
         start = (state.parameters, state.optimiser, jnp.ones((), bool))
-        (parameters, optimiser, _), losses = lax.scan(minibatch, start, rows)
-        return parameters, optimiser, jax.tree.map(jnp.mean, losses)
+        (parameters, optimiser, _), (losses, used) = lax.scan(minibatch, start, rows)
+        mean = jax.tree.map(lambda each: jnp.where(used > 0, each, 0.0).sum() / jnp.maximum(used.sum(), 1.0), losses)
+        return parameters, optimiser, mean | {"used": used.mean()}
 
     def _loss(self, parameters, batch, multipliers, numbers: Numbers):
         step, gained, target = batch

@@ -1,0 +1,124 @@
+"""What trainings are worth on topologies, and on a trace, that none of them has seen: the worlds of `torta compare`.
+
+    python -m experiments.transfer results/blind/policy.npz results/seed?/policy.npz [--trace FILE]
+
+The first file is of `torta train torta --blind`, the tuned numbers. Two tables for each world, of the task model: what
+every policy costs, against the tuned numbers and against `torta`; and against SkyLB what the paper compares. Intervals
+are over seeds and, for the mean of several trainings, over trainings, too.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import answer
+from experiments.generalise import loaded, relative, told
+from torta_jax.cli import world as worlds
+from torta_jax.cli.options import Compare
+from torta_jax.errors import require
+from torta_jax.evaluate.episode import counts, measures
+from torta_jax.evaluate.rollout import evaluate
+from torta_jax.schedulers.trained import TOPOLOGIES
+
+OTHERS = ("skylb", "skylb-engineered", "torta")
+"""Policies of the package that are judged, too."""
+
+ROOM = 4.0
+"""Slots of waiting tasks that the simulator has room for, as in `experiments.robustness`."""
+
+Measured = dict[str, dict[str, np.ndarray]]
+"""[trainings, seeds] of every measure, by policy."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of the experiment."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train torta`; the first is blind
+    topologies: tuple[str, ...] = TOPOLOGIES
+    trace: Path | None = None
+    seeds: int = 8
+    slots: int | None = None  # default: those of `torta compare`
+
+
+def measured(compare: Compare, files: dict) -> Measured:
+    """Every policy in the worlds of a comparison, and the mean of several trainings."""
+    built = worlds.build(compare)
+    episodes = evaluate(
+        built.cluster,
+        built.workload,
+        built.scenario,
+        built.policies | files,
+        compare.seeds,
+        built.facts["slots"],
+        physics=built.physics,
+    )
+    found = {}
+    for name, episode in episodes.items():
+        each = measures(episode)
+        each["dropped"] = 100 * each["dropped"] / counts(episode)["arrived"]
+        found[name] = {key: x[None] for key, x in each.items()}
+    _, *trainings = files
+    if len(trainings) > 1:
+        every = [found[name] for name in trainings]
+        mean = {key: np.concatenate([one[key] for one in every]) for key in every[0]}
+        found[f"mean of {len(trainings)} trainings"] = mean
+    return found
+
+
+def costs(title: str, found: Measured, reference: str) -> Table:
+    """Eq 1 and what it is made of; differences to the tuned numbers and to `torta`."""
+    shown = Table("policy", title=f"{title}: task model, per task")
+    against = (reference, "torta")
+    names = ("Eq 1 s", *(f"against {name}, s" for name in against), "response s", "cost $", "overhead s", "drops %")
+    for column in names:
+        shown.add_column(column, justify="right")
+    for name, values in found.items():
+        differences = (values["objective_s_per_task"] - found[other]["objective_s_per_task"][0] for other in against)
+        shown.add_row(
+            *(name, f"{values['objective_s_per_task'].mean():.2f}", *map(told, differences)),
+            *(f"{values[key].mean():.2f}" for key in ("response_s", "power_cost_usd", "overhead_s_per_task")),
+            f"{values['dropped'].mean():.3f}",
+        )
+    return shown
+
+
+def against_skylb(title: str, found: Measured) -> Table:
+    """What the paper compares, in per cent of SkyLB's."""
+    shown = Table("policy", title=f"{title}: difference to SkyLB, %")
+    names = {"response_s": "response", "power_cost_usd": "cost", "overhead_s_per_task": "overhead"}
+    for column in (*names.values(), "load balance", "drops %"):
+        shown.add_column(column, justify="right")
+    for name, values in found.items():
+        cells = (told(relative(values[key], found["skylb"][key][0]), 1) for key in names)
+        balance = told(values["load_balance"] - found["skylb"]["load_balance"][0])
+        shown.add_row(name, *cells, balance, f"{values['dropped'].mean():.3f}")
+    return shown
+
+
+def main() -> None:
+    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    require(len(options.files) > 1, "files: two or more are needed, the tuned numbers first")
+    files = loaded(options.files)
+    size = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots, "room": ROOM}
+    every = {name: Compare(topology=name, **size) for name in options.topologies}
+    if options.trace is not None:
+        every[options.trace.stem] = Compare(trace=str(options.trace), **size)
+    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    for title, compare in every.items():
+        begun = time.perf_counter()
+        found = measured(compare, files)
+        console.print(f"{title}: {time.perf_counter() - begun:.0f} s")
+        out.print(costs(title, found, next(iter(files))))
+        out.print(against_skylb(title, found))
+
+
+if __name__ == "__main__":
+    answer(main)
