@@ -194,10 +194,10 @@ def relative(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return 100 * (new - old) / old.mean()
 
 
-def told(values: np.ndarray, digits: int = 2) -> str:
+def told(values: np.ndarray, form: str = "+.2f") -> str:
     """The mean of values [trainings, clusters], and its 95 % interval over clusters and, of several, trainings."""
     low, high = crossed_mean(values) if len(values) > 1 else bootstrap_mean(values[0])
-    return f"{values.mean():+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{values.mean():{form}} [{low:{form}}, {high:{form}}]"
 
 
 def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:
@@ -207,7 +207,7 @@ def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:
     section 6.3).
     """
     share = closed.sum(axis=-1, keepdims=True) / gap.sum()
-    return told(100 * (share + (closed - share * gap) / gap.mean()), 0)
+    return told(100 * (share + (closed - share * gap) / gap.mean()), ".0f")
 
 
 def crossed_mean(values: np.ndarray) -> tuple[float, float]:

@@ -31,7 +31,7 @@ SPACE = SPACES["torta"] | {
     "activation.sigma": (0.0, 24.0),
     "transport.smoothing": (0.0, 48.0),
     "transport.utilisation": (0.4, 0.99),
-    "transport.epsilon": (0.01, 0.3),
+    "transport.epsilon": (0.025, 0.3),
 }
 """A network corrects multiples of the first two: their best values lie beyond the ranges of `torta` alone. At one, it
 could not correct the third. The last is how sharp a plan is, which `torta` leaves as it is."""

@@ -97,7 +97,7 @@ def against_skylb(title: str, found: Measured) -> Table:
     for column in (*names.values(), "load balance", "drops %"):
         shown.add_column(column, justify="right")
     for name, values in found.items():
-        cells = (told(relative(values[key], found["skylb"][key][0]), 1) for key in names)
+        cells = (told(relative(values[key], found["skylb"][key][0]), "+.1f") for key in names)
         balance = told(values["load_balance"] - found["skylb"]["load_balance"][0])
         shown.add_row(name, *cells, balance, f"{values['dropped'].mean():.3f}")
     return shown

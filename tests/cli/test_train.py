@@ -82,7 +82,8 @@ def test_a_training_that_was_interrupted_and_resumed_ends_with_the_same_bytes(di
     assert unpack(tmp_path / "policy.npz")[1]["updates_done"] == 1
     monkeypatch.undo()
     assert main([*words, "--resume"]) == 0
-    assert (tmp_path / "policy.npz").read_bytes() == (directory / "policy.npz").read_bytes()
+    for name in ("policy.npz", "config.json", "log.parquet", "curves.png"):
+        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
 
 
 def test_a_finished_training_has_nothing_to_resume(directory, capsys):

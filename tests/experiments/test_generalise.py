@@ -25,9 +25,9 @@ def test_the_interval_covers_the_mean_as_often_as_it_says_or_a_little_more(sprea
 
 def test_a_share_of_gaps_is_that_of_their_sums():
     gap = np.array([1.0, 2.0, 5.0])
-    assert share_of_gap(0.5 * gap[None], gap) == "+50 [+50, +50]"
-    assert share_of_gap(np.array([[1.0, 0.0, 3.0]]), gap).startswith("+50 [")
-    assert share_of_gap(np.array([[1.0, 0.0, 3.0], 0 * gap]), gap).startswith("+25 [")
+    assert share_of_gap(0.5 * gap[None], gap) == "50 [50, 50]"
+    assert share_of_gap(np.array([[1.0, 0.0, 3.0]]), gap).startswith("50 [")
+    assert share_of_gap(np.array([[1.0, 0.0, 3.0], 0 * gap]), gap).startswith("25 [")
 
 
 @pytest.mark.parametrize("trainings", [1, 10])
@@ -42,7 +42,7 @@ def test_the_interval_of_a_share_covers_it_nearly_as_often_as_it_says(trainings)
             draw.normal(size=(trainings, 16)),
         )
         closed = gap * (0.5 + 0.05 * luck[0] + 0.2 * luck[1] + 0.1 * luck[2])
-        low, high = map(float, re.findall(r"[+-]\d+", share_of_gap(closed, gap))[1:])
+        low, high = map(float, re.findall(r"-?\d+", share_of_gap(closed, gap))[1:])
         covered.append(low - 0.5 <= 50 <= high + 0.5)
     assert np.mean(covered) > 0.92
 

@@ -18,9 +18,9 @@ from torta_jax.solvers import sinkhorn
 from torta_jax.types import Cluster
 
 CORRECTIONS = ("bound", "price", "smoothing", "latency", "demand", "safety")
-"""What the network says of a region: how full `capacitated` may fill it; how much its price counts; how slowly its row
-changes; how dear distance is to its users; how much more demand to be ready for, and how many more standard
-deviations."""
+"""What the network says x of a region: how full `capacitated` may fill it (x added to the logit of that share); factors
+e^x on the weight of its price, on how slowly its row changes, on the weight of distance to its users; a factor e^(x/2)
+on the demand to be ready for, and 4x standard deviations of it on top."""
 
 LARGEST = 2.0
 """Corrections are within ± this."""
@@ -71,9 +71,7 @@ class Learned(Rules):
         epsilon = self.transport.epsilon * self.cost(observation).mean() / positive(cost.mean())
         logit = jnp.log(self.transport.utilisation) - jnp.log1p(-self.transport.utilisation)
         capacity = observation.capacity() * jax.nn.sigmoid(logit + bound)
-        plan = sinkhorn.capacitated(
-            cost, self.expected(outlook), capacity, epsilon=epsilon, newton_iters=sinkhorn.NEWTON_ITERS
-        )
+        plan = sinkhorn.capacitated(cost, self.expected(outlook), capacity, epsilon=epsilon)  # any: the longest budget
         keep = jnp.where(observation.slot > 0, self.transport.smoothing * jnp.exp(smoothing), 0.0)[:, None]
         matrix = (plan.routing + keep * observation.matrix) / (1 + keep)
         return Steered(**vars(outlook), surprise=surprise, corrections=corrections), matrix
