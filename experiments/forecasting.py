@@ -94,7 +94,7 @@ def yesterday(cluster: Cluster, days: int = 8) -> jax.Array:
 
     def one(key):
         world = make_world(cluster, workload.Synthetic.create(), scenario, key, 2 * DAY)
-        counts = jax.random.poisson(jax.random.fold_in(key, fluid.COUNTS), world.prepared.rate)
+        counts = jax.vmap(partial(fluid.counts, world))(jnp.arange(2 * DAY))
         naive = forecasts.seasonal_naive(counts, predictor.HORIZON, DAY)
         return naive[DAY:], forecasts.ahead(counts, predictor.HORIZON)[DAY:]
 

@@ -114,12 +114,13 @@ def main() -> None:
         begun = time.perf_counter()
         cost = costs(*made(compare), policies, options.steps)
         console.print(f"{name}: {time.perf_counter() - begun:.0f} s")
-        base, best = cost[reference].mean(), cost["foresight"].mean()
+        base = cost[reference]
+        gap = base - cost["foresight"]
         for policy, values in cost.items():
-            gain, mean = base - values.mean(), values.mean()
-            share = f"{100 * gain / (base - best):.0f}" if best < base else ""
-            told = (f"{mean:.3f}", f"{-100 * gain / base:+.2f}", share)
-            shown.add_row(name, policy, *told)
+            share = generalise.share_of_gap((base - values)[None], gap) if gap.sum() > 0 else ""
+            shown.add_row(
+                name, policy, f"{values.mean():.3f}", f"{generalise.relative(values, base).mean():+.2f}", share
+            )
         shown.add_section()
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 

@@ -196,6 +196,8 @@ def relative(new: np.ndarray, old: np.ndarray) -> np.ndarray:
 
 def told(values: np.ndarray, form: str = "+.2f") -> str:
     """The mean of values [trainings, clusters], and its 95 % interval over clusters and, of several, trainings."""
+    if values.shape[1] < 2:
+        return f"{values.mean():{form}}"
     low, high = crossed_mean(values) if len(values) > 1 else bootstrap_mean(values[0])
     return f"{values.mean():{form}} [{low:{form}}, {high:{form}}]"
 
