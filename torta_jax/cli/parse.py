@@ -102,18 +102,28 @@ _INDENT = re.compile(r" {4}(\S+)")
 
 def _sentence(block: list[str], box: str) -> str:
     """A block of the frame; of listed arguments the names without their help."""
-    if block[0].startswith(("Perhaps you meant", "Missing from")):
-        names = [found[1] for line in block if (found := _INDENT.match(line))]
-        # The very word that was refused is an option of another command.
-        names = [name for name in names if f" {name} (applied to" not in box]
-        return (
-            f"did you mean {' or '.join(names)}?"
-            if block[0].startswith("Perhaps")
-            else f"{block[0]} {', '.join(names)}"
-        )
+    if block[0].startswith("Missing from"):
+        return f"{block[0]} {', '.join(_listed(block))}"
+    if block[0].startswith("Perhaps you meant"):
+        of = _listed(block)
+        elsewhere = [name for name in of if f" {name} (applied to" in box]  # the very word that was refused
+        near = [name for name in of if name not in elsewhere]
+        told = [f"{name} is an option of {' and of '.join(of[name])}" for name in elsewhere]
+        return "; ".join(told + ([f"did you mean {' or '.join(near)}?"] if near else []))
     if block[0].startswith("Unrecognized or misplaced"):
         return f"Unrecognized options: {', '.join(line.split()[0] for line in block if '(applied to' in line)}"
     return " ".join(line.strip() for line in block)
+
+
+def _listed(block: list[str]) -> dict[str, list[str]]:
+    """Arguments that a block lists, and the commands that have them."""
+    found: dict[str, list[str]] = {}
+    for line in block:
+        if argument := _INDENT.match(line):
+            found[argument[1]] = []
+        elif command := re.match(r" +in (torta.*) --help", line):
+            list(found.values())[-1].append(f"`{command[1]}`")
+    return found
 
 
 def _with_command(message: str) -> str:
