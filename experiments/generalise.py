@@ -151,6 +151,7 @@ COLUMNS = (
     "overhead s",
     "difference %",
     "drops %",
+    "difference",
     "fluid, difference %",
     "of gap %",
 )
@@ -173,19 +174,20 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
         tasks, flows = ({key: np.stack([found[name][part][key] for name in names]) for key in base} for part in (0, 1))
         means = {key: values.mean() for key, values in tasks.items()}
         gains = [told(relative(tasks[key], base[key])) for key in ("objective", "overhead_s")]
+        gains.append(told(tasks["dropped"] - base["dropped"], "+.3f"))
         in_flows = relative(flows["objective"][:, some], base_fluid["objective"][some])
         closed = base_fluid["objective"][some] - flows["objective"][:, some]
         if row == reference:
-            gains = ["", ""]
+            gains = [""] * len(gains)
         shown.add_row(
             *(row, f"{means['objective']:.2f}", gains[0], f"{means['response_s']:.2f}"),
             f"{relative(tasks['cost_usd'], base['cost_usd']).mean():+.1f}",
-            *(f"{means['overhead_s']:.2f}", gains[1], f"{means['dropped']:.3f}", f"{in_flows.mean():+.2f}"),
+            *(f"{means['overhead_s']:.2f}", gains[1], f"{means['dropped']:.3f}", gains[2], f"{in_flows.mean():+.2f}"),
             share_of_gap(closed, base_fluid["objective"][some] - bound) if len(bound) and row != reference else "",
         )
     if len(bound):
         least = relative(bound, base_fluid["objective"][some]).mean()
-        shown.add_row(f"foresight, {len(bound)} clusters", *[""] * 7, f"{least:+.2f}", "100")
+        shown.add_row(f"foresight, {len(bound)} clusters", *[""] * (len(COLUMNS) - 2), f"{least:+.2f}", "100")
     return shown
 
 
@@ -262,7 +264,7 @@ def main() -> None:
                 bound = by_foresight(worlds, numbers(files[trainings[0]]), options)
                 console.print(f"{kind}, {regions} regions: foresight, {time.perf_counter() - begun:.0f} s")
             title = f"{kind}, {regions} regions, {options.clusters} clusters"
-            out = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
+            out = Console(width=None if sys.stdout.isatty() else 210, highlight=False)
             out.print(table(title, found, reference, trainings, bound))
             measured[title] = found | {"foresight": bound}
             if options.out is not None:
