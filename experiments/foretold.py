@@ -25,7 +25,6 @@ from rich.table import Table
 from experiments import answer, generalise
 from torta_jax import schedulers
 from torta_jax.errors import require
-from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import pathwise, train
 from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.features import LIMIT, NUM_FEATURES, features
@@ -121,16 +120,15 @@ def main() -> None:
         worlds = generalise.held_out(judged, KINDS[kind], 12)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}
         found["foresight"] = generalise.by_foresight(worlds, learned, judged)
-        gap = (found["tuned numbers"] - found["foresight"]).sum()
+        base = found.pop("tuned numbers")
+        gap = base - found["foresight"]
         shown = Table(title=f"{kind}, {options.clusters} clusters, fluid model")
         for column in ("policy", "objective", "difference %", "of gap %"):
             shown.add_column(column, justify="left" if column == "policy" else "right")
+        shown.add_row("tuned numbers", f"{base.mean():.2f}")
         for name, values in found.items():
-            gain = values - found["tuned numbers"]
-            low, high = bootstrap_mean(100 * gain / found["tuned numbers"].mean())
-            mean = 100 * gain.mean() / found["tuned numbers"].mean()
-            closed = f"{-100 * gain.sum() / gap:.0f}"
-            shown.add_row(name, f"{values.mean():.2f}", f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", closed)
+            gain = generalise.told(generalise.relative(values, base)[None])
+            shown.add_row(name, f"{values.mean():.2f}", gain, generalise.share_of_gap((base - values)[None], gap))
         Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 
 
