@@ -103,7 +103,7 @@ def main() -> None:
         options.slots,
         progress=lambda name, done, slots: progress.print(f"{name}: {done} of {slots} slots", highlight=False),
     )
-    out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     for reference, names in (("torta", variants()), (NETWORK, with_network())):
         out.print(table({name: episodes[name] for name in {"torta": None} | names}, reference))
 
