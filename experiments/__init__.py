@@ -2,14 +2,35 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
 
-from torta_jax.errors import InputError
+import tyro
+
+from torta_jax.errors import InputError, require
+
+T = TypeVar("T")
 
 
 def answer(main: Callable[[], None]) -> None:
-    """Run an experiment; a user's mistake is one message and exit status 2, as for `torta`."""
+    """Run an experiment; a user's mistake is one message and exit status 2, an interruption 130, as for `torta`."""
     try:
         main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def asked(options: type[T], about: str | None, may_be_zero: tuple[str, ...] = ()) -> T:
+    """The options of an experiment from the command line; those that count something are 1 or more."""
+    found: Any = tyro.cli(options, description=about)
+    for field in fields(found):
+        value = getattr(found, field.name)
+        least = 0 if field.name in may_be_zero else 1
+        for each in value if isinstance(value, tuple) else (value,):
+            good = not isinstance(each, int) or isinstance(each, bool) or each >= least
+            require(good, f"--{field.name.replace('_', '-')} = {each}: {least} or more is needed")
+    return found

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
@@ -90,7 +89,7 @@ def table(episodes: dict[str, Episode], reference: str) -> Table:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__)
     cluster = clusters.build("abilene")
     scenario = calm(options.slots, cluster.num_regions)
     progress = Console(stderr=True)

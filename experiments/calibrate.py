@@ -15,10 +15,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
-from experiments import answer, tune
+from experiments import answer, asked, tune
 from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
@@ -148,7 +147,7 @@ def save(world: Calibration, measured: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     TUNED.clear()
     warnings.simplefilter("ignore", Shortage)  # in worlds that are tried; of the one that is kept it is told
     middle = world_of({name: (low + high) / 2 for name, (low, high) in BOX.items()})

@@ -16,11 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.rollout import evaluate, world_keys
@@ -238,7 +237,7 @@ def abilene(options: Options, console: Console) -> None:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__)
     console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
     random_worlds(options, console)
     abilene(options, console)

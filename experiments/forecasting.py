@@ -18,13 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import lax
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.evaluate.compare import bootstrap_mean
@@ -211,7 +210,7 @@ def draw(found: dict[str, dict[float | str, Any]]) -> Figure:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     out.print(accuracies())
     found = figure_12(options, console.print)

@@ -17,11 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from torta_jax import schedulers
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
@@ -99,8 +98,8 @@ def unstacked(found: World) -> list[World]:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
-    policies = {} if options.file is None else {"file": generalise.of_torta(options.file)}
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    policies = {} if options.file is None else generalise.loaded([options.file])
     policies |= {name: schedulers.get(name) for name in ("torta", NETWORK)}
     reference = next(iter(policies))
     size: dict[str, Any] = {"policies": ("torta",), "seeds": options.seeds, "slots": options.slots}

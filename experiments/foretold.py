@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from torta_jax import schedulers
 from torta_jax.errors import require
 from torta_jax.learn import pathwise, train
@@ -103,7 +103,7 @@ def objectives(worlds: World, policy: Learned, options: Options) -> np.ndarray:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     begun = time.perf_counter()
 
     def tell(done: int, updates: int, _: dict[str, float]) -> None:

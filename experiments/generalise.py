@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from experiments import answer
+from experiments import answer, asked
 from torta_jax import schedulers
 from torta_jax.errors import InputError, require
 from torta_jax.evaluate.compare import bootstrap_mean
@@ -65,7 +65,7 @@ class Options:
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train`; the first is the reference
     kinds: tuple[Kind, ...] = get_args(Kind)
     regions: tuple[int, ...] = (12,)
-    clusters: int = 64
+    clusters: int = 64  # rounded up to a multiple of 8, as the next one
     foresight: int = 32  # of the clusters, how many get the bound by foresight; 0: none
     steps: int = 200  # of its optimiser
     servers: int = 24
@@ -144,15 +144,15 @@ def by_foresight(worlds: World, policy: Learned, options: Options) -> np.ndarray
 
 
 COLUMNS = (
-    "objective",
-    "difference %",
+    "Eq 1 s/task",
+    "Eq 1, Δ %",
     "response s",
-    "cost %",
+    "cost, Δ %",
     "overhead s",
-    "difference %",
+    "overhead, Δ %",
     "drops %",
-    "difference",
-    "fluid, difference %",
+    "drops, Δ points",
+    "fluid, Δ %",
     "of gap %",
 )
 
@@ -162,9 +162,9 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
 
     Where there is a bound, what is said of the fluid model is of the clusters that have one.
     """
-    shown = Table("policy", title=title)
+    shown = Table("policy", title=f"{title}; Δ: against {reference}")
     for column in COLUMNS:
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     base, base_fluid = found[reference]
     some = slice(len(bound) or None)
     rows = {name: [name] for name in found}
@@ -234,6 +234,15 @@ def loaded(paths: Sequence[Path]) -> dict[str, Any]:
     return {name: of_torta(path) for name, path in zip(names, paths, strict=True)}
 
 
+def writable(path: Path) -> None:
+    """Raise `InputError` unless a file can be written there, before any work is done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot write there ({error.strerror})") from error
+
+
 def of_torta(path: Path) -> Learned:
     """A policy of `torta train torta`."""
     policy = schedulers.load(path)
@@ -243,12 +252,14 @@ def of_torta(path: Path) -> Learned:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("foresight",)), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
     options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
     require(bool(options.files), "files: at least one of `torta train torta` is needed, the reference")
     files = loaded(options.files)
     reference, *trainings = files
+    if options.out is not None:
+        writable(options.out)
     policies, measured = files | {name: schedulers.get(name) for name in OTHERS}, {}
     for kind in options.kinds:
         for regions in options.regions:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from torta_jax import auction, schedulers
 from torta_jax import cluster as clusters
 from torta_jax.evaluate.compare import paired
@@ -142,7 +141,7 @@ def tabulate(title: str, found, per_slot) -> Table:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__)
     warnings.simplefilter("ignore", Shortage)  # drops are in the table
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     worlds = [(load, 0.0) for load in options.load] + ([(options.load[0], options.surge)] if options.surge else [])

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from experiments.fluid_gap import RANDOM
 from torta_jax import schedulers
 from torta_jax.learn.recipes import KINDS
@@ -67,7 +66,7 @@ def of_flows(world: World, policy, slots: int) -> dict[str, jax.Array]:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__, ("skipped",))
     size, policy = generalise.Options((), clusters=options.clusters), numbers(schedulers.get("torta"))
     table = Table(title="`torta` observes, fluid / task model: mean, and standard deviation over seeds")
     for column in ("kind", *SHOWN):

@@ -19,7 +19,7 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import InputError
@@ -70,7 +70,7 @@ def measure(policy: Actor, params: routing.Params, episodes: int) -> dict[str, f
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__)
     cluster = clusters.build(clusters.load(options.topology))
     day = workload.calm(DAY, cluster.num_regions)
     closed = Actor(**vars(schedulers.get("torta-paper")), head=Gate(), latent=jnp.zeros((cluster.num_regions, 2)))

@@ -17,13 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from jax import lax
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import pathwise
@@ -146,7 +145,7 @@ def draw(found: dict[tuple[float, float], Any], options: Options) -> Figure:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     found = {}
     for noise in options.noise:
         for switching in options.switching:

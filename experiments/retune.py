@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from experiments.search import Numbers, minimise
 from experiments.tune import SPACES, nested
 from torta_jax import schedulers
@@ -59,12 +59,11 @@ def flat(policy: schedulers.Rules) -> Numbers:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     policy = generalise.of_torta(options.file)
     parameters, facts = unpack(options.file)
     require(not options.out.exists(), f"--out: {options.out} exists")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.touch()
+    generalise.writable(options.out)
     size = generalise.Options((), clusters=options.clusters, slots=options.slots)
     every = [generalise.held_out(size, kind, 12, TUNING) for kind in KINDS.values()]
     begun = time.perf_counter()

@@ -15,11 +15,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, generalise
+from experiments import answer, asked, generalise
 from torta_jax import schedulers
 from torta_jax.errors import require
 from torta_jax.learn import clairvoyant, pathwise
@@ -58,7 +57,7 @@ def constants(file: Path | None) -> jax.Array:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = asked(Options, __doc__)
     size = generalise.Options((), clusters=options.clusters, slots=options.slots, develop=True)
     base, at = numbers(schedulers.get("torta")), constants(options.file)
 

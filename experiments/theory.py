@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import lax
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from experiments.generalise import told
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
@@ -189,7 +188,7 @@ def theorem_3(topology: str, courses: Mapping[str, Course], found: constraints.S
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for topology in options.topologies:
         cluster, courses = clusters.build(clusters.load(topology)), {}

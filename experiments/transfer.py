@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer
+from experiments import answer, asked
 from experiments.generalise import loaded, relative, told
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
@@ -104,7 +104,7 @@ def against_skylb(title: str, found: Measured) -> Table:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     require(len(options.files) > 1, "files: two or more are needed, the tuned numbers first")
     files = loaded(options.files)
     size = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots, "room": ROOM}

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import answer
+from experiments import answer, asked
 from experiments.search import Numbers, at_an_edge, minimise
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
@@ -135,7 +135,7 @@ def save(name: str, numbers: Numbers) -> None:
 
 
 def main() -> None:
-    options, console = tyro.cli(Options, description=__doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     warnings.simplefilter("ignore", Shortage)  # drops are charged
     cluster = clusters.build("abilene", seed=PLACEMENT)
     search_all(cluster, Synthetic.create(), options, console, save)

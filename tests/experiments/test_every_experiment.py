@@ -32,6 +32,8 @@ MISTAKES = {
     "slopes": ("--file NETWORK", "no policy of `torta train torta --blind`"),
     "paper_heads": ("missing.npz", "missing.npz"),
     "retune": ("NETWORK --out NETWORK", "exists"),
+    "transfer": ("BLIND NETWORK --seeds 0", "--seeds = 0: 1 or more is needed"),
+    "generalise OUT": ("BLIND NETWORK --out /dev/null/x.json", "--out /dev/null/x.json: cannot write there"),
 }
 
 
@@ -66,6 +68,17 @@ def test_it_runs_to_its_table(run, name):
     printed, status = run(name, CASES[name])
     assert status == 0
     assert "%" in printed or "│" in printed
+
+
+def test_an_interruption_is_one_line(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.transfer.measured", interrupted)
+    printed, status = run("transfer", "BLIND NETWORK")
+    assert status == 130
+    assert printed.endswith("interrupted\n")
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -129,7 +129,7 @@ class Learner(NamedTuple):
         rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
         parameters = jax.tree.map(lambda w, c: w - rate * c, state.parameters, change)
         state = Training(parameters, optimiser, state.updates + 1, state.key)
-        log = {"cost": values.mean(), "log_cost": jnp.log(values).mean(), "gradient_norm": jnp.median(norms)}
+        log = {"cost": values.mean(), "mean_log_cost": jnp.log(values).mean(), "gradient_norm": jnp.median(norms)}
         log |= {"without_slope": (~known).sum(), "weights_norm": optax.tree.norm(parameters), "learning_rate": rate}
         return state, log
 
