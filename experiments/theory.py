@@ -24,6 +24,7 @@ from experiments import answer, asked
 from experiments.generalise import told
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
+from torta_jax.errors import require
 from torta_jax.evaluate.rollout import world_keys
 from torta_jax.learn import constraints, routing
 from torta_jax.learn.recipes import DAY
@@ -189,6 +190,7 @@ def theorem_3(topology: str, courses: Mapping[str, Course], found: constraints.S
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    require(options.slots > SKIPPED + 1, f"--slots = {options.slots}: more than {SKIPPED + 1} are needed")
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for topology in options.topologies:
         cluster, courses = clusters.build(clusters.load(topology)), {}

@@ -23,12 +23,13 @@ CASES = {
     "retune": "NETWORK --out OUT --evaluations 2 --clusters 8 --slots 4",
     "slopes": "--file BLIND --kinds calm --clusters 2 --slots 4",
     "transfer": "BLIND NETWORK --topologies abilene --seeds 2 --slots 4",
-    "theory": "--topologies abilene --seeds 2 --slots 4 --probes 2",
+    "theory": "--topologies abilene --seeds 2 --slots 24 --probes 2",
 }
 MISTAKES = {
     "generalise": ("", "at least one"),
     "generalise PAPER": ("PAPER", "not a policy of `torta train torta`"),
     "foretold": ("NETWORK BLIND", "the blind one first"),
+    "theory": ("--slots 20", "--slots = 20: more than 21 are needed"),
     "slopes": ("--file NETWORK", "no policy of `torta train torta --blind`"),
     "paper_heads": ("missing.npz", "missing.npz"),
     "retune": ("NETWORK --out NETWORK", "exists"),
