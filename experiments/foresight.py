@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
+from experiments.intervals import relative, share_of_gap
 from torta_jax import schedulers
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
@@ -116,10 +117,8 @@ def main() -> None:
         base = cost[reference]
         gap = base - cost["foresight"]
         for policy, values in cost.items():
-            share = generalise.share_of_gap((base - values)[None], gap) if gap.sum() > 0 else ""
-            shown.add_row(
-                name, policy, f"{values.mean():.3f}", f"{generalise.relative(values, base).mean():+.2f}", share
-            )
+            share = share_of_gap((base - values)[None], gap) if gap.sum() > 0 else ""
+            shown.add_row(name, policy, f"{values.mean():.3f}", f"{relative(values, base).mean():+.2f}", share)
         shown.add_section()
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 

@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
+from experiments.intervals import relative, share_of_gap
+from experiments.intervals import told as interval
 from torta_jax import schedulers
 from torta_jax.errors import require
 from torta_jax.learn import pathwise, train
@@ -127,8 +129,8 @@ def main() -> None:
             shown.add_column(column, justify="left" if column == "policy" else "right")
         shown.add_row("tuned numbers", f"{base.mean():.2f}")
         for name, values in found.items():
-            gain = generalise.told(generalise.relative(values, base)[None])
-            shown.add_row(name, f"{values.mean():.2f}", gain, generalise.share_of_gap((base - values)[None], gap))
+            gain = interval(relative(values, base)[None])
+            shown.add_row(name, f"{values.mean():.2f}", gain, share_of_gap((base - values)[None], gap))
         Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.generalise import told
+from experiments.intervals import told
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import require

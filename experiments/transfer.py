@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.generalise import loaded, relative, told
+from experiments.generalise import loaded
+from experiments.intervals import relative, told
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
 from torta_jax.errors import require

@@ -1,11 +1,6 @@
-import gc
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-import types
 from importlib import metadata
 from pathlib import Path
 
@@ -14,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluate.fakes import episode
-from torta_jax.cli.main import interrupt, main
+from torta_jax.cli.main import main
 from torta_jax.evaluate import rollout
 from torta_jax.evaluate.store import Store
-from torta_jax.learn import checkpoint, train
 from torta_jax.types import Drop
 from torta_jax.workload.models import MODELS
 
@@ -310,55 +304,6 @@ def test_a_finished_result_is_found_before_computing_and_replaced_only_if_asked(
     words = [*SMALL, "-q", "--out", str(tmp_path)]
     assert f"--out {tmp_path}: holds a finished result; choose another" in mistake(capsys, *words)
     assert main([*words, "--overwrite"]) == 130
-
-
-def test_an_interruption_inside_a_callback_of_the_garbage_collector_is_raised_after_it():
-    def callback(*_):
-        interrupt(signal.SIGINT, sys._getframe())
-        gc.callbacks.remove(callback)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    gc.callbacks.append(callback)
-    try:
-        gc.collect()
-        with pytest.raises(KeyboardInterrupt):
-            time.sleep(5)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_an_interruption_while_a_training_is_saved_is_raised_after_it(tmp_path, monkeypatch):
-    done = []
-
-    def write(_):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.2)
-        done.append("policy")
-
-    monkeypatch.setattr(checkpoint, "save", lambda *_: done.append("checkpoint"))
-    keep = train.keep_in(tmp_path, {}, write)
-
-    def save_and_wait():
-        keep(train.Trained(types.SimpleNamespace(updates=1), [{"cost": 1.0}]))
-        time.sleep(5)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            save_and_wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert done == ["policy", "checkpoint"]
-
-
-def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, tmp_path, capsys):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(rollout, "evaluate", interrupted)
-    assert main([*SMALL, "-q", "--out", str(tmp_path / "deep" / "run")]) == 130
-    assert capsys.readouterr().err == "torta: interrupted\n"
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_trace_is_checked(tmp_path, capsys):

@@ -1,0 +1,40 @@
+"""What tables say of values in many worlds and of several trainings: means and differences, with 95 % intervals."""
+
+import numpy as np
+from scipy import stats
+
+from torta_jax.evaluate.compare import bootstrap_mean
+
+
+def relative(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """By how much [..., clusters] is more than [clusters], in per cent of the latter's mean."""
+    return 100 * (new - old) / old.mean()
+
+
+def told(values: np.ndarray, form: str = "+.2f") -> str:
+    """The mean of values [trainings, clusters], and its 95 % interval over clusters and, of several, trainings."""
+    if values.shape[1] < 2:
+        return f"{values.mean():{form}}"
+    low, high = crossed_mean(values) if len(values) > 1 else bootstrap_mean(values[0])
+    return f"{values.mean():{form}} [{low:{form}}, {high:{form}}]"
+
+
+def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:
+    """What was closed [trainings, clusters] of all gaps [clusters], in per cent, with its interval.
+
+    A ratio of sums; near its mean it is the mean of what is averaged here (Cochran, Sampling Techniques, 3rd ed. 1977,
+    section 6.3).
+    """
+    share = closed.sum(axis=-1, keepdims=True) / gap.sum()
+    return told(100 * (share + (closed - share * gap) / gap.mean()), ".0f")
+
+
+def crossed_mean(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of values [trainings, clusters], both of which are samples.
+
+    The variance is the sum of those over either (crossed random effects; a little too wide, as each has the other's
+    noise in it), Student's t that of the smaller sample.
+    """
+    spread = sum(values.mean(axis=1 - axis).var(ddof=1) / values.shape[axis] for axis in (0, 1))
+    half = stats.t.ppf(0.975, min(values.shape) - 1) * spread**0.5
+    return values.mean() - half, values.mean() + half
