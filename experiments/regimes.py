@@ -2,10 +2,10 @@
 
     python -m experiments.regimes [--out results/regimes.png]
 
-In every cell a network and, by the same method with the same budget, numbers that are the same everywhere and always
-(its smoothing among them) are trained for that cell's worlds and objective. Both are judged on clusters that neither
-has seen, in the fluid model and in the task model, beside the same policy without smoothing: the capacitated plan of
-each slot. Negative is better.
+In every cell networks, of several seeds, and, by the same method with the same budget, numbers that are the same
+everywhere and always (smoothing among them) are trained for that cell's worlds and objective. All are judged on
+clusters that none has seen, in the fluid model and in the task model, beside the same policy without smoothing: the
+capacitated plan of each slot. Negative is better.
 """
 
 import sys
@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
+from experiments.intervals import relative, told
 from torta_jax import schedulers
-from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.learn import pathwise
 from torta_jax.learn.worlds import CALM, Range
 from torta_jax.plots.style import render, styled
@@ -34,6 +34,9 @@ from torta_jax.types import numbers
 
 LEARNED, FIXED, PLAN = "network", "fixed numbers", "plan of each slot"
 
+Found = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Objective [trainings, clusters] of each policy in the task and in the fluid model."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -41,6 +44,7 @@ class Options:
 
     noise: tuple[float, ...] = (0.1, 0.3, 0.6)  # standard deviation of the log rate
     switching: tuple[float, ...] = (0.05, 5.0, 50.0)  # seconds per task and unit of ||A_t - A_{t-1}||_F^2
+    trainings: int = 10  # of the network
     updates: int = 150
     worlds: int = 16  # per update
     clusters: int = 32  # to judge on
@@ -54,52 +58,57 @@ def kind_of(noise: float) -> Range:
 
 
 @partial(jax.jit, static_argnames=("blind", "updates", "worlds"))
-def train(kind: Range, objective: Objective, *, blind: bool, updates: int, worlds: int) -> Any:
+def train(kind: Range, objective: Objective, key: jax.Array, *, blind: bool, updates: int, worlds: int) -> Any:
     """Parameters that were trained for worlds of a kind and an objective; one program for all cells."""
     policy = numbers(Learned(**vars(schedulers.get("torta")), blind=blind))
     learner = pathwise.Learner(policy, pathwise.Sizes(num_worlds=worlds), (kind,), objective)
     settings = numbers(pathwise.Numbers(updates=float(updates)))
-    begin = learner.init(jax.random.key(0))
+    begin = learner.init(key)
     return lax.scan(lambda state, _: learner.update(state, settings), begin, None, updates)[0].parameters
 
 
-def policies(kind: Range, objective: Objective, options: Options) -> dict[str, Any]:
-    """The three that are compared."""
+def policies(kind: Range, objective: Objective, options: Options) -> dict[str, list[Any]]:
+    """What is compared, and every training of it."""
     size = {"updates": options.updates, "worlds": options.worlds}
     torta = schedulers.get("torta")
-    found: dict[str, Any] = {PLAN: torta.replace(transport=torta.transport.replace(smoothing=0.0))}
-    for name, blind in ((FIXED, True), (LEARNED, False)):
-        learned = train(kind, numbers(objective), blind=blind, **size)
-        found[name] = Learned(**vars(torta), parameters=learned, blind=blind)
-    return found
+
+    def trained(seed: int, blind: bool) -> Learned:
+        learned = train(kind, numbers(objective), jax.random.key(seed), blind=blind, **size)
+        return Learned(**vars(torta), parameters=learned, blind=blind)
+
+    return {
+        PLAN: [torta.replace(transport=torta.transport.replace(smoothing=0.0))],
+        FIXED: [trained(0, blind=True)],
+        LEARNED: [trained(seed, blind=False) for seed in range(options.trainings)],
+    }
 
 
-def cell(noise: float, switching: float, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Objective [clusters] of each policy in the task and in the fluid model."""
-    kind, objective = kind_of(noise), Objective(switching_weight=switching)
+def cell(noise: float, switching: float, options: Options) -> Found:
+    """What every policy costs on unseen clusters with so much noise, where switching costs so much."""
+    kind, objective = pathwise.floats(kind_of(noise)), Objective(switching_weight=switching)
     judged = generalise.Options((), clusters=options.clusters, slots=options.slots)
-    worlds = generalise.held_out(judged, pathwise.floats(kind), 12)
-    found = {}
-    for name, policy in policies(pathwise.floats(kind), objective, options).items():
-        both = (
-            generalise.in_tasks(worlds, numbers(policy), judged),
-            generalise.in_fluid(worlds, numbers(policy), judged),
+    worlds = generalise.held_out(judged, kind, 12)
+
+    def cost(measured: dict[str, np.ndarray]) -> np.ndarray:
+        return measured["objective"] + (switching - Objective().switching_weight) * measured["switching"]
+
+    return {
+        name: (
+            np.stack([cost(generalise.in_tasks(worlds, numbers(policy), judged)) for policy in trained]),
+            np.stack([cost(generalise.in_fluid(worlds, numbers(policy), judged)) for policy in trained]),
         )
-        tasks, flows = (
-            one["objective"] + (switching - Objective().switching_weight) * one["switching"] for one in both
-        )
-        found[name] = tasks, flows
-    return found
+        for name, trained in policies(kind, objective, options).items()
+    }
 
 
-def gain(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """[clusters] by how much one costs more than the other, in per cent of the other's mean."""
-    return 100 * (new - old) / old.mean()
+def gain(found: Found, new: str, old: str, model: int = 0) -> np.ndarray:
+    """[trainings, clusters] by how much one costs more than the other, in per cent of the other's mean."""
+    return relative(found[new][model], found[old][model][0])
 
 
-def tabulate(found: dict[tuple[float, float], Any]) -> Table:
-    """One row per cell; differences with 95 % intervals over clusters."""
-    shown = Table(title="where learning pays: objective, % (95 % over clusters)")
+def tabulate(found: dict[tuple[float, float], Found]) -> Table:
+    """One row per cell; differences with 95 % intervals over clusters and trainings."""
+    shown = Table(title="where learning pays: objective, % (95 % over clusters and trainings)")
     for column in (
         "noise",
         "switching",
@@ -112,24 +121,18 @@ def tabulate(found: dict[tuple[float, float], Any]) -> Table:
         shown.add_column(column, justify="right")
     for (noise, switching), by_name in found.items():
         pairs = ((FIXED, PLAN), (LEARNED, FIXED), (LEARNED, PLAN))
-        cells = []
-        for new, old in pairs:
-            each = gain(by_name[new][0], by_name[old][0])
-            low, high = bootstrap_mean(each)
-            cells.append(f"{each.mean():+.1f} [{low:+.1f}, {high:+.1f}]")
-        flows = gain(by_name[LEARNED][1], by_name[FIXED][1]).mean()
+        cells = (told(gain(by_name, new, old), "+.1f") for new, old in pairs)
+        flows = gain(by_name, LEARNED, FIXED, model=1).mean()
         shown.add_row(f"{noise:g}", f"{switching:g}", f"{by_name[PLAN][0].mean():.1f}", *cells, f"{flows:+.1f}")
     return shown
 
 
 @styled
-def draw(found: dict[tuple[float, float], Any], options: Options) -> Figure:
+def draw(found: dict[tuple[float, float], Found], options: Options) -> Figure:
     """A map of what fixed numbers gain over the plan, and of what a network gains over those."""
     figure = Figure(figsize=(8.4, 3.4))
     for index, (new, old) in enumerate(((FIXED, PLAN), (LEARNED, FIXED))):
-        values = np.array(
-            [[gain(found[n, s][new][0], found[n, s][old][0]).mean() for s in options.switching] for n in options.noise]
-        )
+        values = np.array([[gain(found[n, s], new, old).mean() for s in options.switching] for n in options.noise])
         axes = figure.add_subplot(1, 2, index + 1)
         most = max(1.0, float(np.abs(values).max()))
         axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", aspect="auto")
@@ -146,7 +149,7 @@ def draw(found: dict[tuple[float, float], Any], options: Options) -> Figure:
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
-    found = {}
+    found: dict[tuple[float, float], Found] = {}
     for noise in options.noise:
         for switching in options.switching:
             begun = time.perf_counter()

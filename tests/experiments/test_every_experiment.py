@@ -19,7 +19,7 @@ CASES = {
     "generalise": "BLIND NETWORK --kinds calm --clusters 8 --foresight 8 --steps 2 --servers 4 --slots 12 --regions 3",
     "observed": "--clusters 1 --seeds 2 --slots 26",
     "paper_heads": "PAPER --episodes 2 --slots 4",
-    "regimes": "--noise 0.1 --switching 0.05 --updates 2 --worlds 2 --clusters 8 --slots 8",
+    "regimes": "--noise 0.1 --switching 0.05 --trainings 2 --updates 2 --worlds 2 --clusters 8 --slots 8",
     "retune": "NETWORK --out OUT --evaluations 2 --clusters 8 --slots 4",
     "slopes": "--file BLIND --kinds calm --clusters 2 --slots 4",
     "transfer": "BLIND NETWORK --topologies abilene --seeds 2 --slots 4",
