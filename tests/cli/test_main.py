@@ -234,7 +234,10 @@ def test_a_trace_is_replayed_for_as_long_as_it_lasts(tmp_path, capsys):
         ([], "compare, train, doctor, solve, trace"),
         (["comprae"], "unknown command 'comprae'; did you mean 'compare'?"),
         (["--seeds", "3"], "unknown command '--seeds'"),
-        (["doctor", "--seeds", "3"], "--seeds, 3; --seeds is an option of `torta compare`; did you mean --seed?"),
+        (["doctor", "--seeds", "3"], "--seeds, 3; --seeds is an option of `torta compare` (see"),
+        (["train", "torta-paper", "--out", "x", "--kinds", "hard"], "is an option of `torta train torta` (see"),
+        (["train", "torta", "--out", "x", "--kind", "hard"], "--kind, hard; did you mean --kinds?"),
+        (["compare", "--sead", "3"], "Unrecognized options: --sead, 3 (see"),
         (["compare", "--seed", "3"], "did you mean --fleet-seed or --seeds?"),
         (["compare", "--kinds", "hard"], "--kinds, hard; --kinds is an option of `torta train torta` (see"),
         (

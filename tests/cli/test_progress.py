@@ -1,6 +1,7 @@
 """A run that is not watched on a terminal still says how far it is."""
 
 import time
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -12,15 +13,22 @@ def impatient(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE_S", 0.01)
 
 
-def lines_of(capsys, quiet: bool) -> list[str]:
-    with progress.Steps(1, quiet):
+def lines_of(capsys, shown: AbstractContextManager) -> list[str]:
+    with shown:
         time.sleep(0.2)
     return capsys.readouterr().err.splitlines()
 
 
 def test_the_time_before_the_first_slots_is_not_silent(impatient, capsys):
-    assert "compiling or in the first slots" in lines_of(capsys, quiet=False)[0]
-    assert lines_of(capsys, quiet=True) == []
+    assert "compiling or in the first slots" in lines_of(capsys, progress.Steps(1, quiet=False))[0]
+    assert lines_of(capsys, progress.Steps(1, quiet=True)) == []
+
+
+def test_the_time_before_the_first_updates_is_not_silent(impatient, capsys):
+    first, second, *_ = lines_of(capsys, progress.Updates(quiet=False))
+    assert first == "torta: compiling first"
+    assert "compiling or in the first updates" in second
+    assert lines_of(capsys, progress.Updates(quiet=True)) == []
 
 
 def test_the_first_slots_are_told_at_once_and_then_each_finished_policy(capsys):

@@ -199,7 +199,7 @@ class SolveTransport:
 
     file: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="CSV as above")]]
     balanced: Annotated[
-        bool, tyro.conf.arg(help="every destination gets its share of capacity", help_behavior_hint="")
+        bool, tyro.conf.arg(help="capacities are shares of all demand, whatever they add up to", help_behavior_hint="")
     ] = False
     epsilon: Annotated[float, _arg("SHARE", "entropy as a share of the mean cost; less is sharper", "0.01")] = 0.01
     out: Annotated[str | None, _OUT] = None

@@ -78,10 +78,10 @@ def _parse(words: Sequence[str], compare: Compare) -> Command:
         if not error.code:
             raise
         rules = TRAINING if list(words[:1]) == ["train"] else RULES
-        raise InputError(_message(printed.getvalue(), rules)) from None
+        raise InputError(_message(printed.getvalue(), words, rules)) from None
 
 
-def _message(box: str, rules: Mapping[str, Check]) -> str:
+def _message(box: str, words: Sequence[str], rules: Mapping[str, Check]) -> str:
     """One line from the framed text of a usage error, with the allowed range of the option it is about."""
     blocks: list[list[str]] = [[]]
     for line in box.splitlines():
@@ -92,22 +92,24 @@ def _message(box: str, rules: Mapping[str, Check]) -> str:
             blocks[-1].append(content)
     if "╭" not in box:
         del blocks[0]  # the title, which Unicode has in the frame
-    told = [_sentence(block, box) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
-    return _with_range(_with_command("; ".join(told).rstrip(".")), rules) + " (see torta --help)"
+    told = [_sentence(block, box, words) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
+    return _with_range(_with_command("; ".join(filter(None, told)).rstrip(".")), rules) + " (see torta --help)"
 
 
 _LEFT_OUT = ("For full helptext", "Argument helptext")
 _INDENT = re.compile(r" {4}(\S+)")
 
 
-def _sentence(block: list[str], box: str) -> str:
+def _sentence(block: list[str], box: str, words: Sequence[str]) -> str:
     """A block of the frame; of listed arguments the names without their help."""
     if block[0].startswith("Missing from"):
         return f"{block[0]} {', '.join(_listed(block))}"
     if block[0].startswith("Perhaps you meant"):
         of = _listed(block)
         elsewhere = [name for name in of if f" {name} (applied to" in box]  # the very word that was refused
-        near = [name for name in of if name not in elsewhere]
+        asked = " ".join(["torta", *words, ""])
+        mine = [name for name in of if any(asked.startswith(f"{command.strip('`')} ") for command in of[name])]
+        near = [name for name in mine if name not in elsewhere]
         told = [f"{name} is an option of {' and of '.join(of[name])}" for name in elsewhere]
         return "; ".join(told + ([f"did you mean {' or '.join(near)}?"] if near else []))
     if block[0].startswith("Unrecognized or misplaced"):

@@ -13,7 +13,7 @@ EVERY_S = 10.0
 """Between two plain lines."""
 
 PATIENCE_S = 30.0
-"""Between two plain lines before the first slots are done, which a large fleet's compilation can put off."""
+"""Between two plain lines before the first slots or updates are done, which compiling can put off."""
 
 
 class Steps:
@@ -29,8 +29,8 @@ class Steps:
         self._done: dict[str, int] = {}  # slots of every policy that has begun; policies may overlap
         self._start = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first slots were done, and how many
-        self._moved = threading.Event()
         self._plain = not quiet and not sys.stderr.isatty()
+        self._moved = threading.Event()
         self._bar = None if quiet or self._plain else _bar()
 
     def __enter__(self) -> "Steps":
@@ -38,7 +38,7 @@ class Steps:
             self._bar.start()
             self._task = self._bar.add_task("compiling", total=None)
         if self._plain:
-            threading.Thread(target=self._reassure, daemon=True).start()
+            _reassure(self._moved, "slots")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None):
@@ -58,10 +58,6 @@ class Steps:
         elif self._plain and (compiled or done == total or time.monotonic() - self._last > EVERY_S):
             place = f"{policy} ({list(self._done).index(policy) + 1} of {self._policies}): {done} of {total} slots"
             print(f"torta: {place}{self._remaining(finished, needed)}", file=sys.stderr, flush=True)
-
-    def _reassure(self) -> None:
-        while not self._moved.wait(PATIENCE_S):
-            print(f"torta: compiling or in the first slots for {time.monotonic() - self._start:.0f} s", file=sys.stderr)
 
     def _remaining(self, finished: int, needed: int) -> str:
         """Estimated from what followed the first slots, whose time is mostly compilation."""
@@ -85,6 +81,7 @@ class Updates:
         self._start = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._plain = not quiet and not sys.stderr.isatty()
+        self._moved = threading.Event()
         self._bar = None if quiet or self._plain else _bar(TextColumn("{task.fields[numbers]}"))
 
     def __enter__(self) -> "Updates":
@@ -93,14 +90,17 @@ class Updates:
             self._task = self._bar.add_task("compiling", total=None, numbers="")
         elif self._plain:
             print("torta: compiling first", file=sys.stderr, flush=True)
+            _reassure(self._moved, "updates")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None):
+        self._moved.set()
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, done: int, total: int, row: Mapping[str, float]) -> None:
         """`done` of `total` updates are made; `row` is what the last one logged."""
+        self._moved.set()
         now = time.monotonic()
         first = self._first is None
         self._first = self._first or (now, done)
@@ -113,6 +113,18 @@ class Updates:
             left = f", {now - self._start:.0f} s in all" if done == total else left
             print(f"torta: update {done} of {total}: {numbers}{left}", file=sys.stderr, flush=True)
             self._last = now
+
+
+def _reassure(moved: threading.Event, what: str) -> None:
+    """Say now and then that nothing is lost, until the event is set."""
+    start = time.monotonic()
+
+    def say() -> None:
+        while not moved.wait(PATIENCE_S):
+            waited = f"{time.monotonic() - start:.0f} s"
+            print(f"torta: compiling or in the first {what} for {waited}", file=sys.stderr, flush=True)
+
+    threading.Thread(target=say, daemon=True).start()
 
 
 def _bar(*more: TextColumn) -> Progress:

@@ -87,6 +87,8 @@ def _recipe(options: Train) -> Any:
     own = {name: value for name, value in given.items() if name not in FREE}
     if isinstance(options, TrainPaper):
         del own["updates"]
+        if not options.quiet:
+            print("torta: training the predictor first, on episodes recorded now", file=sys.stderr, flush=True)
         return recipes.torta_paper(**own)
     del own["seed"]
     return recipes.torta(**own)
