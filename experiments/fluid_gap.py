@@ -30,7 +30,7 @@ from torta_jax.sim.env import Objective
 from torta_jax.sim.fluid_servers import copies, loading
 from torta_jax.sim.slot import World, make_world
 from torta_jax.sim.state import Physics
-from torta_jax.types import numbers
+from torta_jax.types import Phase, numbers
 from torta_jax.workload import Synthetic
 from torta_jax.workload.scenario import calm
 
@@ -88,7 +88,8 @@ def measures(slots: Any) -> dict[str, float]:
 def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
     """Per region and slot of the task model [clusters, T, R]: utilisation, copies of every model, lane time and waits.
 
-    Of the tasks that got a lane; beside it what they loaded, and would by the formula.
+    Waits of this slot are of tasks that got a lane and of those that have none yet, the rest is of the former; beside
+    it what they loaded, and would by the formula.
     """
 
     def one(world):
@@ -101,11 +102,14 @@ def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dic
             tasks, lane_s, loading_s = add(1.0), add(pool.finish_s - pool.start_s), add(pool.loading_s)
             busy_s, able_s = record.usage.busy_s.sum(axis=-1), jnp.maximum((on_s * lanes).sum(axis=-1), 1e-6)
             on, run_s = on_s / physics.slot_s, (lane_s - loading_s) / jnp.maximum(tasks, 1.0)
+            waits = pool.phase == Phase.BUFFERED  # those that still do at the end of the slot
+            ends_s = jnp.where(taken, pool.start_s, physics.slot_s)
+            waited_s = jnp.where(taken | waits, ends_s - jnp.maximum(pool.arrival_s, 0.0), 0.0)
             by_formula = loading(world.cluster, world.workload, on, (busy_s - loading_s) / able_s, run_s)
             return (state, totals), {
                 "load": busy_s / able_s,
                 "copies": copies(world.cluster, world.workload, on),
-                "wait_s": add(pool.start_s - jnp.maximum(pool.arrival_s, 0.0)),
+                "wait_s": jnp.zeros(regions).at[pool.region].add(waited_s),
                 "lane_s": lane_s,
                 "loading_s": loading_s,
                 "formula_loading_s": tasks * by_formula,

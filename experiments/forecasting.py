@@ -5,7 +5,9 @@
 Accuracy is Eq 12. The predictors have learned from other days on Abilene than those they are judged on; smoothing is
 that of `torta`, its numbers tuned; what arrived a day before is judged on whole days. Fig 12: the same worlds with the
 coming counts known to a given accuracy, through `torta_jax.learn.forecasts.corrupt`; forecasts are right in the mean
-down to 0.2, and at 0.1, which no such forecast can have, too high. Policies without a forecast are flat lines.
+down to 0.2, and at 0.1, which no such forecast can have, too high. What is known is what a policy foretells: the next
+slot's counts for `torta-paper`, the most of the next four slots for `torta`, whose accuracy is of that. Policies
+without a forecast are flat lines.
 """
 
 import sys
@@ -24,10 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
+from experiments.intervals import told
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
-from torta_jax.evaluate.compare import bootstrap_mean
 from torta_jax.evaluate.rollout import world_keys
+from torta_jax.files import writable
 from torta_jax.learn import forecasts, predictor, routing
 from torta_jax.learn.recipes import DAY
 from torta_jax.plots.style import colours, render, styled
@@ -181,10 +184,9 @@ def tabulate(found: dict[str, dict[float | str, Any]]) -> Table:
     for name, by_accuracy in found.items():
         own = by_accuracy[OWN][0]
         for accuracy, (response, cost, drops) in by_accuracy.items():
-            low, high = bootstrap_mean(response - own) if accuracy != OWN else (0, 0)
-            told = f"{(response - own).mean():+.2f} [{low:+.2f}, {high:+.2f}]" if accuracy != OWN else ""
+            later = told((response - own)[None]) if accuracy != OWN else ""
             shown.add_row(
-                *(name, str(accuracy), f"{response.mean():.2f}", told, f"{cost.mean():.2f}", f"{drops.mean():.0f}")
+                *(name, str(accuracy), f"{response.mean():.2f}", later, f"{cost.mean():.2f}", f"{drops.mean():.0f}")
             )
     return shown
 
@@ -203,7 +205,7 @@ def draw(found: dict[str, dict[float | str, Any]]) -> Figure:
             axes.plot(list(mean), list(mean.values()), "o-", color=colour[name])
             axes.plot(TOO_HIGH, too_high, "o", color=colour[name], fillstyle="none")
     figure.legend(loc="outside right center")
-    axes.set_xlabel("prediction accuracy (Eq 12)")
+    axes.set_xlabel("accuracy (Eq 12) of what the policy foretells")
     axes.set_ylabel("mean response (s)")
     axes.set_title("dots: forecasts of that accuracy, the open ones too high; dotted: its own")
     return figure
@@ -211,12 +213,13 @@ def draw(found: dict[str, dict[float | str, Any]]) -> Figure:
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    if options.out is not None:
+        writable("--out", options.out)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     out.print(accuracies())
     found = figure_12(options, console.print)
     out.print(tabulate(found))
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_bytes(render(draw(found), "png"))
         console.print(f"wrote {options.out}")
 

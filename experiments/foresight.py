@@ -26,7 +26,6 @@ from torta_jax import schedulers
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
 from torta_jax.evaluate.rollout import world_keys
-from torta_jax.learn import clairvoyant
 from torta_jax.schedulers.trained import TOPOLOGIES
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import World, make_world
@@ -88,14 +87,8 @@ def costs(found: World, slots: int, policies: dict[str, Any], steps: int) -> dic
     """Seconds per task [seeds] of every policy, and with foresight."""
     play = jax.jit(jax.vmap(lambda world, policy: fluid.simulate(world, Physics(), policy, slots)[1], (0, None)))
     cost = {name: generalise.per_world(play(found, numbers(policy)))["objective"] for name, policy in policies.items()}
-    policy = numbers(policies[NETWORK])
-    find = jax.jit(lambda world: jnp.nanmin(clairvoyant.optimise(world, policy, slots, steps=steps)[1]))
-    return cost | {"foresight": np.stack([find(one) for one in unstacked(found)])}
-
-
-def unstacked(found: World) -> list[World]:
-    """The worlds one by one."""
-    return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(found.key))]
+    size = generalise.Options((), foresight=len(found.key), slots=slots, steps=steps)
+    return cost | {"foresight": generalise.by_foresight(found, numbers(policies[NETWORK]), size)}
 
 
 def main() -> None:

@@ -5,8 +5,9 @@
 Foresight (`torta_jax.learn.clairvoyant`) knows the counts of every slot, which nobody can. The network trained here is
 told the true rates of the coming slots, with surges and noise, but not the counts that are drawn from them: what it
 gains over the network that is not told is what a perfect forecast is worth, or less, as the plan and Eq 6 beneath still
-expect what smoothing foretells. What foresight gains over it is luck, and what a network of this kind does not make of
-what it knows. Unseen clusters, in the fluid model.
+expect what smoothing foretells. Beside it a script that knows all rates, from the first slot to the last, but no count:
+optimised as foresight is, over other draws of the counts than that in which all are judged. What foresight gains over
+both is luck, and what neither makes of what it knows. Unseen clusters, in the fluid model.
 """
 
 import sys
@@ -27,7 +28,7 @@ from experiments.intervals import relative, share_of_gap
 from experiments.intervals import told as interval
 from torta_jax import schedulers
 from torta_jax.errors import require
-from torta_jax.learn import pathwise, train
+from torta_jax.learn import clairvoyant, pathwise, train
 from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.features import LIMIT, NUM_FEATURES, features
 from torta_jax.schedulers.learned import NETWORK, Learned
@@ -39,6 +40,12 @@ from torta_jax.types import numbers
 AHEAD = 4
 """Slots whose rates are told, the coming one first: as many as the longest cold start."""
 
+UNSEEN = 1_000_007
+"""Keys of the worlds to judge on are folded from this number."""
+
+OTHER_LUCK = 1
+"""Keys of other draws of the counts are folded from this number."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -49,6 +56,7 @@ class Options:
     updates: int = 400
     clusters: int = 16
     steps: int = 200  # of foresight
+    draws: int = 8  # of the counts, for the script that knows the rates; 0: no such script
     slots: int = 160
 
 
@@ -104,8 +112,25 @@ def objectives(worlds: World, policy: Learned, options: Options) -> np.ndarray:
     return generalise.per_world(jax.jit(jax.vmap(one))(worlds))["objective"]
 
 
+def by_rates(worlds: World, policy: Learned, options: Options) -> np.ndarray:
+    """[clusters] of the script that is best for other draws of the counts."""
+
+    @jax.jit
+    @jax.vmap
+    def one(world):
+        luck = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(world.key, OTHER_LUCK), i))
+        script, _ = clairvoyant.optimise(
+            world, policy, options.slots, steps=options.steps, luck=luck(jnp.arange(options.draws))
+        )
+        return fluid.simulate(world, Physics(), script, options.slots)[1]
+
+    return np.concatenate(
+        [generalise.per_world(one(some))["objective"] for some in generalise.batches(worlds, options.clusters)]
+    )
+
+
 def main() -> None:
-    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("draws",)), Console(stderr=True, highlight=False)
     begun = time.perf_counter()
 
     def tell(done: int, updates: int, _: dict[str, float]) -> None:
@@ -119,8 +144,10 @@ def main() -> None:
     many = options.clusters
     judged = generalise.Options((), clusters=many, foresight=many, steps=options.steps, slots=options.slots)
     for kind in options.kinds:
-        worlds = generalise.held_out(judged, KINDS[kind], 12)
+        worlds = generalise.held_out(judged, KINDS[kind], 12, UNSEEN)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}
+        if options.draws:
+            found["script that knows the rates"] = by_rates(worlds, learned, options)
         found["foresight"] = generalise.by_foresight(worlds, learned, judged)
         base = found.pop("tuned numbers")
         gap = base - found["foresight"]

@@ -30,6 +30,7 @@ from experiments import answer, asked
 from experiments.intervals import relative, share_of_gap, told
 from torta_jax import schedulers
 from torta_jax.errors import InputError, require
+from torta_jax.files import writable
 from torta_jax.learn import clairvoyant
 from torta_jax.learn.recipes import KINDS
 from torta_jax.learn.worlds import Range, random_world
@@ -193,19 +194,11 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
 def loaded(paths: Sequence[Path]) -> dict[str, Any]:
     """The policies of some files, by the names of their folders; by the whole path where two are alike."""
     short = [path.resolve().parent.name for path in paths]
-    alone = len({*short, *schedulers.NAMES}) == len(short) + len(schedulers.NAMES)
+    others = (*schedulers.NAMES, *schedulers.LEARNED)
+    alone = len({*short, *others}) == len(short) + len(others)
     names = short if alone else list(map(str, paths))
     require(len(set(names)) == len(names), "files: the same one twice")
     return {name: of_torta(path) for name, path in zip(names, paths, strict=True)}
-
-
-def writable(path: Path) -> None:
-    """Raise `InputError` unless a file can be written there, before any work is done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot write there ({error.strerror})") from error
 
 
 def of_torta(path: Path) -> Learned:
@@ -224,7 +217,7 @@ def main() -> None:
     files = loaded(options.files)
     reference, *trainings = files
     if options.out is not None:
-        writable(options.out)
+        writable("--out", options.out)
     policies, measured = files | {name: schedulers.get(name) for name in OTHERS}, {}
     for kind in options.kinds:
         for regions in options.regions:

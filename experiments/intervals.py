@@ -6,9 +6,19 @@ from scipy import stats
 from torta_jax.evaluate.compare import bootstrap_mean
 
 
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Values [..., clusters] whose mean is the ratio of the sum of [..., clusters] to that of [clusters].
+
+    Their spread is the ratio's, too, linearised, as the whole is a sample (Cochran, Sampling Techniques, 3rd ed. 1977,
+    section 6.3).
+    """
+    share = part.sum(axis=-1, keepdims=True) / whole.sum()
+    return share + (part - share * whole) / whole.mean()
+
+
 def relative(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     """By how much [..., clusters] is more than [clusters], in per cent of the latter's mean."""
-    return 100 * (new - old) / old.mean()
+    return 100 * ratio(new - old, old)
 
 
 def told(values: np.ndarray, form: str = "+.2f") -> str:
@@ -20,13 +30,8 @@ def told(values: np.ndarray, form: str = "+.2f") -> str:
 
 
 def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:
-    """What was closed [trainings, clusters] of all gaps [clusters], in per cent, with its interval.
-
-    A ratio of sums; near its mean it is the mean of what is averaged here (Cochran, Sampling Techniques, 3rd ed. 1977,
-    section 6.3).
-    """
-    share = closed.sum(axis=-1, keepdims=True) / gap.sum()
-    return told(100 * (share + (closed - share * gap) / gap.mean()), ".0f")
+    """What was closed [trainings, clusters] of all gaps [clusters], in per cent, with its interval."""
+    return told(100 * ratio(closed, gap), ".0f")
 
 
 def crossed_mean(values: np.ndarray) -> tuple[float, float]:

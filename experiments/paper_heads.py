@@ -28,6 +28,7 @@ from torta_jax.learn.recipes import DAY
 from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.heads import Gate
 from torta_jax.sim import fluid
+from torta_jax.sim.slot import check_policy
 from torta_jax.types import numbers
 
 HELD_OUT = 1_000_003
@@ -79,7 +80,9 @@ def main() -> None:
         policy = schedulers.load(path)
         if not isinstance(policy, Actor):
             raise InputError(f"{path}: not a policy of `torta train torta-paper`")
-        policies[path.parent.name or path.stem] = policy
+        check_policy(policy, str(path), cluster.num_regions)
+        short = path.resolve().parent.name
+        policies[str(path) if short in policies else short] = policy
     shown = Table(title=f"{options.topology}: Eq 3 and Eq 5 without luck")
     shown.add_column("policy")
     for column in ("reward", "E‖A − P*‖", "largest", "s", "queue"):

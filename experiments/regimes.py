@@ -25,6 +25,7 @@ from rich.table import Table
 from experiments import answer, asked, generalise
 from experiments.intervals import relative, told
 from torta_jax import schedulers
+from torta_jax.files import writable
 from torta_jax.learn import pathwise
 from torta_jax.learn.worlds import CALM, Range
 from torta_jax.plots.style import render, styled
@@ -33,6 +34,9 @@ from torta_jax.sim.env import Objective
 from torta_jax.types import numbers
 
 LEARNED, FIXED, PLAN = "network", "fixed numbers", "plan of each slot"
+
+UNSEEN = 1_000_006
+"""Keys of the worlds to judge on are folded from this number."""
 
 Found = dict[str, tuple[np.ndarray, np.ndarray]]
 """Objective [trainings, clusters] of each policy in the task and in the fluid model."""
@@ -87,7 +91,7 @@ def cell(noise: float, switching: float, options: Options) -> Found:
     """What every policy costs on unseen clusters with so much noise, where switching costs so much."""
     kind, objective = pathwise.floats(kind_of(noise)), Objective(switching_weight=switching)
     judged = generalise.Options((), clusters=options.clusters, slots=options.slots)
-    worlds = generalise.held_out(judged, kind, 12)
+    worlds = generalise.held_out(judged, kind, 12, UNSEEN)
 
     def cost(measured: dict[str, np.ndarray]) -> np.ndarray:
         return measured["objective"] + (switching - Objective().switching_weight) * measured["switching"]
@@ -107,8 +111,8 @@ def gain(found: Found, new: str, old: str, model: int = 0) -> np.ndarray:
 
 
 def tabulate(found: dict[tuple[float, float], Found]) -> Table:
-    """One row per cell; differences with 95 % intervals over clusters and trainings."""
-    shown = Table(title="where learning pays: objective, % (95 % over clusters and trainings)")
+    """One row per cell; differences with 95 % intervals over clusters and trainings of the network."""
+    shown = Table(title="where learning pays: objective, % (95 % over clusters and trainings of the network)")
     for column in (
         "noise",
         "switching",
@@ -149,6 +153,8 @@ def draw(found: dict[tuple[float, float], Found], options: Options) -> Figure:
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    if options.out is not None:
+        writable("--out", options.out)
     found: dict[tuple[float, float], Found] = {}
     for noise in options.noise:
         for switching in options.switching:
@@ -157,7 +163,6 @@ def main() -> None:
             console.print(f"noise {noise:g}, switching {switching:g}: {time.perf_counter() - begun:.0f} s")
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_bytes(render(draw(found, options), "png"))
         console.print(f"wrote {options.out}")
 

@@ -22,6 +22,7 @@ from experiments.search import Numbers, minimise
 from experiments.tune import SPACES, nested
 from torta_jax import schedulers
 from torta_jax.errors import require
+from torta_jax.files import writable
 from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.policy_file import pack, unpack
 from torta_jax.schedulers.tuned import with_numbers
@@ -63,7 +64,7 @@ def main() -> None:
     policy = generalise.of_torta(options.file)
     parameters, facts = unpack(options.file)
     require(not options.out.exists(), f"--out: {options.out} exists")
-    generalise.writable(options.out)
+    writable("--out", options.out)
     size = generalise.Options((), clusters=options.clusters, slots=options.slots)
     every = [generalise.held_out(size, kind, 12, TUNING) for kind in KINDS.values()]
     begun = time.perf_counter()

@@ -4,14 +4,14 @@
 
 The first file is of `torta train torta --blind`, the tuned numbers. Two tables for each world, of the task model: what
 every policy costs, against the tuned numbers and against `torta`; and against SkyLB what the paper compares. Intervals
-are over seeds and, for the mean of several trainings, over trainings, too.
+are over seeds and, for the mean of several trainings, over trainings, too; the tuned numbers are of one training.
 """
 
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -32,7 +32,7 @@ OTHERS = ("skylb", "skylb-engineered", "torta")
 """Policies of the package that are judged, too."""
 
 ROOM = 4.0
-"""Slots of waiting tasks that the simulator has room for, as in `experiments.robustness`."""
+"""Slots of waiting tasks that the simulator has room for, as in `experiments.robustness`; of a trace those it has."""
 
 Measured = dict[str, dict[str, np.ndarray]]
 """[trainings, seeds] of every measure, by policy."""
@@ -108,8 +108,11 @@ def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     require(len(options.files) > 1, "files: two or more are needed, the tuned numbers first")
     files = loaded(options.files)
-    size = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots, "room": ROOM}
-    every = {name: Compare(topology=name, **size) for name in options.topologies}
+    blind, *trainings = files.values()
+    right = blind.blind and not any(policy.blind for policy in trainings)
+    require(right, "files: of `torta train torta`, the blind one first, then networks")
+    size: dict[str, Any] = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots}
+    every = {name: Compare(topology=name, room=ROOM, **size) for name in options.topologies}
     if options.trace is not None:
         every[options.trace.stem] = Compare(trace=str(options.trace), **size)
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)

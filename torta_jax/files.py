@@ -1,5 +1,6 @@
-"""Reading a user's file: one wording for what can be wrong with any."""
+"""Reading and writing a user's files: one wording for what can be wrong with any."""
 
+import tempfile
 from pathlib import Path
 
 from torta_jax.errors import InputError, require
@@ -8,6 +9,19 @@ from torta_jax.errors import InputError, require
 def unreadable(path: str | Path, error: Exception) -> InputError:
     """The error for a file that is not there or cannot be read."""
     return InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def writable(option: str, path: str | Path, *, directory: bool = False) -> None:
+    """Make the directory of a file, or one itself, and raise `InputError` unless files can be written there."""
+    path = Path(path)
+    place = path if directory else path.parent
+    require(directory or not path.is_dir(), f"{option} {path}: is a directory, a file was expected")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot write there ({error.strerror})") from error
 
 
 def read_text(path: str | Path) -> str:

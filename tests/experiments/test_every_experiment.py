@@ -15,7 +15,7 @@ CASES = {
     "fluid_gap": "--seeds 1 --slots 8 --clusters 8 --cluster-slots 8",
     "forecasting": "--seeds 1 --slots 8",
     "foresight": "--topologies abilene --seeds 1 --slots 12 --steps 2",
-    "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --slots 8",
+    "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --draws 2 --slots 12",
     "generalise": "BLIND NETWORK --kinds calm --clusters 8 --foresight 8 --steps 2 --servers 4 --slots 12 --regions 3",
     "observed": "--clusters 1 --seeds 2 --slots 26",
     "paper_heads": "PAPER --episodes 2 --slots 4",
@@ -34,6 +34,10 @@ MISTAKES = {
     "paper_heads": ("missing.npz", "missing.npz"),
     "retune": ("NETWORK --out NETWORK", "exists"),
     "transfer": ("BLIND NETWORK --seeds 0", "--seeds = 0: 1 or more is needed"),
+    "transfer ORDER": ("NETWORK BLIND", "the blind one first"),
+    "paper_heads TOPOLOGY": ("PAPER --topology gabriel", "made for 12 regions, the world has 25"),
+    "regimes": ("--out /dev/null/x.png", "--out /dev/null/x.png: cannot write there"),
+    "forecasting": ("--out /dev", "--out /dev: is a directory"),
     "generalise OUT": ("BLIND NETWORK --out /dev/null/x.json", "--out /dev/null/x.json: cannot write there"),
 }
 
@@ -69,6 +73,7 @@ def test_it_runs_to_its_table(run, name):
     printed, status = run(name, CASES[name])
     assert status == 0
     assert "%" in printed or "│" in printed
+    assert "nan" not in printed
 
 
 def test_an_interruption_is_one_line(run, monkeypatch):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.intervals import crossed_mean, share_of_gap
+from experiments.intervals import crossed_mean, relative, share_of_gap
 
 
 @pytest.mark.parametrize("spread", [(0.3, 1.5, 0.5), (1.0, 0.1, 0.2), (0.5, 0.5, 2.0)])
@@ -27,6 +27,21 @@ def test_a_share_of_gaps_is_that_of_their_sums():
     assert share_of_gap(0.5 * gap[None], gap) == "50 [50, 50]"
     assert share_of_gap(np.array([[1.0, 0.0, 3.0]]), gap).startswith("50 [")
     assert share_of_gap(np.array([[1.0, 0.0, 3.0], 0 * gap]), gap).startswith("25 [")
+
+
+@pytest.mark.parametrize("true", [0.3, 0.6, 0.98, 1.5])
+def test_the_interval_of_a_difference_in_per_cent_minds_that_the_base_is_a_sample(true):
+    """Of ten trainings in 64 clusters, whose cost goes mostly with that of the base."""
+    draw, covered, width = np.random.default_rng(0), [], []
+    for _ in range(400):
+        base = draw.lognormal(sigma=0.5, size=64)
+        cost = true * base * (1 + 0.05 * draw.normal(size=64) + 0.02 * draw.normal(size=(10, 1)))
+        assert relative(cost, base).mean() == pytest.approx(100 * (cost.mean() / base.mean() - 1))
+        low, high = crossed_mean(relative(cost, base))
+        covered.append(low <= 100 * (true - 1) <= high)
+        width.append(high - low)
+    assert np.mean(covered) > 0.92
+    assert np.mean(width) < 5 * true  # taking the base as known it would be 15 where the cost is halved
 
 
 @pytest.mark.parametrize("trainings", [1, 10])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from torta_jax import schedulers
+from torta_jax.errors import InputError
 from torta_jax.learn import clairvoyant, pathwise
 from torta_jax.learn.worlds import HARD, random_world
 from torta_jax.sim.env import Objective
@@ -46,9 +47,32 @@ def test_the_last_slots_stay_as_they_were(found):
     """So that nothing is saved by running the fleet down before the end."""
     _, script, _, _, first = found
     changed = np.abs(np.asarray(script - first)).max(axis=(1, 2))
-    assert (changed[: -clairvoyant.LAST] > 0).all()
-    np.testing.assert_array_equal(changed[-clairvoyant.LAST :], 0)
+    assert (changed[: -clairvoyant.LAST] > 0.01).all()
+    np.testing.assert_allclose(changed[-clairvoyant.LAST :], 0, atol=1e-4)  # programs differ in last bits
     assert jnp.isfinite(script).all()
+
+
+def test_too_few_slots_for_anything_to_be_free_are_refused():
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, 8)
+    with pytest.raises(InputError, match="num_slots = 8: more than 8 are needed"):
+        clairvoyant.optimise(world, numbers(schedulers.get("torta-learned")), 8)
+
+
+@pytest.mark.slow
+def test_without_the_counts_the_script_is_the_best_for_the_mean_of_several_draws():
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
+    policy, luck = numbers(schedulers.get("torta-learned")), jax.random.split(jax.random.key(6), 3)
+
+    @jax.jit
+    def run():
+        best, costs = clairvoyant.optimise(world, policy, SLOTS, steps=8, rate=0.1, luck=luck)
+        cost = lambda key: pathwise.cost(world.replace(key=key), Physics(), best, Objective(), SLOTS)  # noqa: E731
+        return costs, jax.vmap(cost)(luck), cost(world.key)
+
+    costs, each, own = run()
+    assert costs.min() < 0.9998 * costs[0]
+    assert each.mean() == pytest.approx(float(costs.min()), rel=1e-4)
+    assert np.ptp([*each, own]) > 0.01 * own  # so that the mean is of different costs
 
 
 def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):

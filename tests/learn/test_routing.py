@@ -186,13 +186,16 @@ def test_no_way_from_a_state_is_steeper_than_the_lipschitz_constants(params, epi
 
 
 def test_the_steepest_way_is_that_of_a_linear_function():
-    """By hand: the first row has nothing to gain, the second gains most at the third corner."""
+    """By hand: the first row has nothing to gain; the largest slope is not the steepest way where its corner is far."""
     matrix = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     slope = jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 3.0], [2.0, 1.0, 0.0]])
     moved = constraints.steepest(matrix, slope, 0.1)
     # Gains of 3 and 2 over squared lengths of 1.5 and 2.
     expected = np.array([[1.0, 0.0, 0.0], [0.45, 0.45, 0.1], [0.05, 0.0, 0.95]])
     np.testing.assert_allclose(moved, expected, atol=1e-6)
+    # Gains of .5 and .7 over lengths of √.5 and √1.5.
+    moved = constraints.steepest(matrix[1:2], jnp.array([[0.0, 1.0, 1.2]]), 0.1)
+    np.testing.assert_allclose(moved, [[0.45, 0.55, 0.0]], atol=1e-6)
 
 
 def test_unknown_rules_are_named():

@@ -42,7 +42,7 @@ def test_the_papers_policy_is_made_for_its_topology(topology):
     assert policy.num_regions == load(topology).num_regions
 
 
-def test_the_papers_policy_is_nearer_to_its_plan_than_the_last_matrix_and_row_stochastic():
+def test_the_papers_policy_is_row_stochastic_near_its_plan_and_calmer_than_that():
     cluster = build("abilene")
     world = make_world(cluster, workload.Synthetic.create(), workload.calm(24, 12), jax.random.key(0), 24)
     policy = numbers(schedulers.get("torta-paper-abilene"))

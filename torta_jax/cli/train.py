@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torta_jax.cli import cache, memory
 from torta_jax.cli.options import Train, TrainPaper
 from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError, require
+from torta_jax.files import writable
 
 CONFIG, LOG, CURVES, POLICY, CHECKPOINTS = "config.json", "log.parquet", "curves.png", "policy.npz", "checkpoints"
 FREE = ("out", "resume", "overwrite", "quiet")
@@ -39,7 +39,7 @@ def run(options: Train) -> int:
     require(free, f"--out {directory}: holds a training; --resume goes on, --overwrite begins anew")
     complete = checkpoint.steps(directory / CHECKPOINTS)
     require(bool(complete) or not options.resume, f"--out {directory}: no checkpoint to resume from")
-    _writable(directory)
+    writable("--out", directory, directory=True)
     recipe = _recipe(options)
     asked = {name: value for name, value in asdict(options).items() if name not in FREE}
     memory.check_training(recipe.learner)
@@ -92,16 +92,6 @@ def _recipe(options: Train) -> Any:
         return recipes.torta_paper(**own)
     del own["seed"]
     return recipes.torta(**own)
-
-
-def _writable(directory: Path) -> None:
-    """Raise `InputError` unless files can be written there, before any work is done."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise InputError(f"--out {directory}: cannot write there ({error.strerror})") from error
 
 
 def _write(directory: Path, rows: list[dict[str, float]], learned: Any, facts: dict[str, Any]) -> None:

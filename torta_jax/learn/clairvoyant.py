@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from torta_jax.errors import require
 from torta_jax.learn import pathwise
 from torta_jax.schedulers.features import Surprise
 from torta_jax.schedulers.learned import LARGEST, Learned
@@ -61,19 +62,29 @@ def optimise(
     physics: Physics = Physics(),  # noqa: B008
     steps: int = 200,
     rate: float = 0.05,
+    luck: jax.Array | None = None,
 ) -> tuple[Script, jax.Array]:
     """The best script found from what `policy` does, and the cost [steps] of each that was tried; pure, for vmap.
 
     Args:
         steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
+        luck: keys [n] in place of the world's own, which draw other counts; rates, prices and events stay the world's.
+            The script is the best for the mean of their costs, and starts from the mean of what the policy does.
+
+    Raises:
+        InputError: for `LAST` slots or fewer, in which nothing is free.
     """
-    script = script_of(world, physics, policy, num_slots)
+    require(num_slots > LAST, f"num_slots = {num_slots}: more than {LAST} are needed, the last {LAST} are not free")
+    worlds = jax.vmap(lambda key: world.replace(key=key))(world.key[None] if luck is None else luck)
+    each = jax.vmap(lambda world: script_of(world, physics, policy, num_slots).script)(worlds)
+    script = Script(**vars(policy), script=each.mean(axis=0))
     free = jnp.arange(num_slots) < num_slots - LAST
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
-    cost = partial(pathwise.cost, world, physics, objective=objective, num_slots=num_slots)
 
     def loss(table):
-        return cost(script.replace(script=table))
+        scripted = script.replace(script=table)
+        cost = partial(pathwise.cost, physics=physics, policy=scripted, objective=objective, num_slots=num_slots)
+        return jax.vmap(cost)(worlds).mean()
 
     def step(carry, _):
         table, state, best, least = carry

@@ -163,11 +163,15 @@ def lipschitz(states: State, params: Params, step: float = 0.01) -> Slopes:
 def steepest(matrix: jax.Array, slope: jax.Array, step: float) -> jax.Array:
     """A matrix near [R, R], along the direction in which a linear function of this slope [R, R] grows fastest.
 
-    Of those directions in which every row goes towards one of its corners: each to that which its slope points at, as
-    fast as it gains by it.
+    Of those directions in which every row goes towards one of its corners: each to that by which it gains most for the
+    way, as fast as it gains by it.
     """
     slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
-    towards = jax.nn.one_hot(slope.argmax(axis=-1), slope.shape[-1]) - matrix
+    corners = jnp.eye(slope.shape[-1])
+    away = ((corners - matrix[:, None]) ** 2).sum(axis=-1)  # [R, R] squared distance of a row to a corner
+    gain = (slope - (slope * matrix).sum(axis=-1, keepdims=True)) / jnp.sqrt(jnp.maximum(away, 1e-9))
+    best = gain.argmax(axis=-1)
+    towards = corners[best] - matrix
     speed = (slope * towards).sum(axis=-1) / jnp.maximum((towards**2).sum(axis=-1), 1e-9)
     speed = speed / jnp.maximum(speed.max(), 1e-30)
     return matrix + step * speed[:, None] * towards

@@ -76,7 +76,7 @@ def random_world(key: jax.Array, kind: Range, num_regions: int, num_servers: int
         max_surge=kind.max_surge,
         max_price=kind.max_price,
     )
-    # Of the factors drawn half are below one; those of events at once multiply. What is less than calm counts as calm.
+    # Half of the surges drawn are below one; factors of events at once multiply. What is less than calm counts as calm.
     scenario = scenario.replace(
         rate_factor=jnp.maximum(scenario.rate_factor, 1.0), price_factor=jnp.maximum(scenario.price_factor, 1.0)
     )
