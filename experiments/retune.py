@@ -47,9 +47,9 @@ class Options:
 
     file: Annotated[Path, tyro.conf.Positional]
     out: Path
-    evaluations: int = 150
+    evaluations: int = 100
     clusters: int = 16  # of each kind
-    slots: int = 120
+    slots: int = 90
     width: float = 0.08  # of the first steps, in shares of the ranges
 
 
@@ -80,8 +80,11 @@ def main() -> None:
     def cost(found: Numbers) -> float:  # every kind counts the same, though a light world costs less
         return float((costs(found) / before).mean())
 
+    search = {name: getattr(options, name) for name in ("evaluations", "clusters", "slots", "width")}
+
     def tell(found: Numbers, value: float) -> None:
-        options.out.write_bytes(pack(jax.device_get(parameters), facts | {"numbers": nested(found)}))
+        told = facts | {"numbers": nested(found), "retuned": search}
+        options.out.write_bytes(pack(jax.device_get(parameters), told))
         console.print(f"{time.perf_counter() - begun:.0f} s: {100 * (value - 1):+.2f} %, wrote {options.out}")
 
     best, value = minimise(cost, SPACE, options.evaluations, start=start, width=options.width, tell=tell)
