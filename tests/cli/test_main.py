@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluate.fakes import episode
+from torta_jax.cli import rules
 from torta_jax.cli.main import main
 from torta_jax.evaluate import rollout
 from torta_jax.evaluate.store import Store
@@ -329,6 +331,24 @@ def test_the_program_and_every_command_name_themselves_in_their_help(capsys):
             main([*words, "--help"])
         assert not ended.value.code
         assert capsys.readouterr().out.startswith(" ".join(["usage: torta", *words, "[-h]"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "ranges"),
+    [
+        (["compare"], rules.NUMBERS),
+        (["train", "torta"], {"updates", "seed", "worlds", "slots", "regions", "servers", "learning_rate"}),
+        (["train", "torta-paper"], {"updates", "seed", "envs", "steps", "learning_rate"}),
+    ],
+)
+def test_help_says_which_numbers_are_allowed(words, ranges, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    allowed = rules.TRAINING_NUMBERS if words[0] == "train" else rules.NUMBERS
+    for name in ranges:
+        after = re.split(rf" --{name.replace('_', '-')} [A-Z]+ ", shown)[1]
+        assert after.split(" (default: ")[0].endswith(f"; {allowed[name]}"), name
 
 
 @pytest.mark.parametrize("words", [["--help"], ["doctor", "--help"], ["compare", "--help"], ["--version"]])

@@ -6,12 +6,14 @@ from typing import Annotated, Any
 import tyro
 
 from torta_jax.calibration import CALIBRATED
+from torta_jax.cli.rules import NUMBERS, TRAINING_NUMBERS, Within
 
 _LOAD, _HOUR = f"{CALIBRATED.load:g}", f"{CALIBRATED.start_hour_utc:g}"
 Hidden = Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress]
 
 
-def _arg(metavar: str, help: str, default: str | None = None) -> Any:
+def _arg(metavar: str, help: str, default: str | None = None, allowed: Within | None = None) -> Any:
+    help = help if allowed is None else f"{help}; {allowed}"
     if default is None:
         return tyro.conf.arg(metavar=metavar, help=help)
     return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint=f"(default: {default})")
@@ -34,10 +36,11 @@ class Compare:
     reference: Annotated[
         str | None, _arg("NAME", "the policy that the others are compared with", "skylb, if it is one of them")
     ] = None
-    seeds: Annotated[int, _arg("N", "worlds that every policy meets")] = 16
-    slots: Annotated[int | None, _arg("N", "slots of 45 s", "480, or as long as the trace lasts if that is less")] = (
-        None
-    )
+    seeds: Annotated[int, _arg("N", "worlds that every policy meets", allowed=NUMBERS["seeds"])] = 16
+    slots: Annotated[
+        int | None,
+        _arg("N", "slots of 45 s", "480, or as long as the trace lasts if that is less", allowed=NUMBERS["slots"]),
+    ] = None
     trace: Annotated[str | None, _arg("FILE", "replay this trace in place of synthetic arrivals", "none")] = None
     load: Annotated[
         float | None,
@@ -45,10 +48,17 @@ class Compare:
             "SHARE",
             "busiest hour's work over what the fleet does on tasks that suit its GPUs, synthetic arrivals only",
             _LOAD,
+            allowed=NUMBERS["load"],
         ),
     ] = None
     start_hour: Annotated[
-        float | None, _arg("HOUR", "UTC hour at which the first slot begins, synthetic arrivals only", _HOUR)
+        float | None,
+        _arg(
+            "HOUR",
+            "UTC hour at which the first slot begins, synthetic arrivals only",
+            _HOUR,
+            allowed=NUMBERS["start_hour"],
+        ),
     ] = None
     information: Annotated[
         str, _arg("online|slot", "tasks are known as they arrive, or at the start of their slot")
@@ -67,13 +77,16 @@ class Compare:
     fleet_scope: Annotated[
         str, _arg("total|per-region", "whether Table I counts the network's GPUs or each region's")
     ] = "total"
-    fleet_seed: Annotated[int, _arg("N", "draws where the GPUs stand, and the prices of --prices spread")] = 0
+    fleet_seed: Annotated[
+        int, _arg("N", "draws where the GPUs stand, and the prices of --prices spread", allowed=NUMBERS["fleet_seed"])
+    ] = 0
     room: Annotated[
         float | None,
         _arg(
             "SLOTS",
             "room for tasks that wait, in slots of arrivals; little room delays or drops them",
             "1.75, with events 4",
+            allowed=NUMBERS["room"],
         ),
     ] = None
     config: Annotated[
@@ -103,8 +116,8 @@ class Train:
     """What every training is told."""
 
     out: Annotated[str, _arg("DIR", "where the policy, curves, log and checkpoint go")]
-    updates: Annotated[int, _arg("N", "steps of training in all", "600")] = 600
-    seed: Annotated[int, _arg("N", "of all luck", "0")] = 0
+    updates: Annotated[int, _arg("N", "steps of training in all", "600", allowed=TRAINING_NUMBERS["updates"])] = 600
+    seed: Annotated[int, _arg("N", "of all luck", "0", allowed=TRAINING_NUMBERS["seed"])] = 0
     resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint in --out", help_behavior_hint="")] = False
     overwrite: Annotated[
         bool, tyro.conf.arg(help="start anew in a directory that holds a training", help_behavior_hint="")
@@ -120,15 +133,21 @@ class TrainTorta(Train):
     options give the same bytes, also after an interruption and --resume.
     """
 
-    updates: Annotated[int, _arg("N", "steps of training in all", "400")] = 400
-    worlds: Annotated[int, _arg("N", "random clusters per update, new ones in each", "32")] = 32
-    slots: Annotated[int, _arg("N", "slots of 45 s in each of them", "60")] = 60
-    regions: Annotated[int, _arg("N", "of every cluster; the policy then serves any number", "12")] = 12
-    servers: Annotated[int, _arg("N", "per region at most", "24")] = 24
+    updates: Annotated[int, _arg("N", "steps of training in all", "400", allowed=TRAINING_NUMBERS["updates"])] = 400
+    worlds: Annotated[
+        int, _arg("N", "random clusters per update, new ones in each", "32", allowed=TRAINING_NUMBERS["worlds"])
+    ] = 32
+    slots: Annotated[int, _arg("N", "slots of 45 s in each of them", "60", allowed=TRAINING_NUMBERS["slots"])] = 60
+    regions: Annotated[
+        int, _arg("N", "of every cluster; the policy then serves any number", "12", allowed=TRAINING_NUMBERS["regions"])
+    ] = 12
+    servers: Annotated[int, _arg("N", "per region at most", "24", allowed=TRAINING_NUMBERS["servers"])] = 24
     kinds: Annotated[
         tuple[str, ...], _arg("KIND", "kinds of worlds, in turn: calm, hard, light", "calm hard light")
     ] = ("calm", "hard", "light")
-    learning_rate: Annotated[float, _arg("RATE", "of Adam, before its cosine decay", "0.001")] = 0.001
+    learning_rate: Annotated[
+        float, _arg("RATE", "of Adam, before its cosine decay", "0.001", allowed=TRAINING_NUMBERS["learning_rate"])
+    ] = 0.001
     blind: Annotated[
         bool,
         tyro.conf.arg(help="show the network nothing: it can but tune numbers, a yardstick", help_behavior_hint=""),
@@ -156,9 +175,16 @@ class TrainPaper(Train):
         str,
         _arg("NAME", "for the multipliers of Eq 5: exponential, stepwise (both the paper's), pid", "exponential"),
     ] = "exponential"
-    envs: Annotated[int, _arg("N", "environments side by side", "64")] = 64
-    steps: Annotated[int, _arg("N", "slots of 45 s of each per update; two updates are an episode", "30")] = 30
-    learning_rate: Annotated[float, _arg("RATE", "of Adam; x 0.995 every 100 episodes", "0.0003")] = 0.0003
+    envs: Annotated[int, _arg("N", "environments side by side", "64", allowed=TRAINING_NUMBERS["envs"])] = 64
+    steps: Annotated[
+        int,
+        _arg(
+            "N", "slots of 45 s of each per update; two updates are an episode", "30", allowed=TRAINING_NUMBERS["steps"]
+        ),
+    ] = 30
+    learning_rate: Annotated[
+        float, _arg("RATE", "of Adam; x 0.995 every 100 episodes", "0.0003", allowed=TRAINING_NUMBERS["learning_rate"])
+    ] = 0.0003
 
 
 @dataclass(frozen=True)

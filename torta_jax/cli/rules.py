@@ -1,6 +1,7 @@
 """Which values every option of `torta compare` allows, on the command line and in a file alike."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torta_jax.errors import InputError, unknown
@@ -25,20 +26,29 @@ def check(place: str, option: str, value: Any) -> Any:
     return RULES[option](place, value)
 
 
-def whole(low: int, high: int) -> Check:
-    def checked(place: str, value: Any) -> int:
-        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return _need(good, place, value, f"a whole number from {low} to {high}")
+@dataclass(frozen=True)
+class Within:
+    """Numbers of a type between two, which are allowed, too; printed as help shows them."""
 
-    return checked
+    low: float
+    high: float
+    type: type[int] | type[float]
+
+    def __call__(self, place: str, value: Any) -> float:
+        """The number as the type has it; a whole number counts as one of any type."""
+        good = isinstance(value, int | self.type) and not isinstance(value, bool) and self.low <= value <= self.high
+        return self.type(_need(good, place, value, f"a {'whole ' * (self.type is int)}number from {self}"))
+
+    def __str__(self) -> str:
+        return " to ".join(str(end) if self.type is int else f"{end:g}" for end in (self.low, self.high))
 
 
-def number(low: float, high: float) -> Check:
-    def checked(place: str, value: Any) -> float:
-        good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-        return float(_need(good, place, value, f"a number from {low:g} to {high:g}"))
+def whole(low: int, high: int) -> Within:
+    return Within(low, high, int)
 
-    return checked
+
+def number(low: float, high: float) -> Within:
+    return Within(low, high, float)
 
 
 def choice(*allowed: str) -> Check:
@@ -103,24 +113,28 @@ _WHEN = {"start_slot": whole(0, MAX_SLOTS), "num_slots": whole(1, MAX_SLOTS)}
 _CHANGE = _WHEN | {"factor": number(0, 1000)}
 _WHERE = {"regions": regions}
 
-RULES: dict[str, Check] = {
+NUMBERS: dict[str, Within] = {
+    "seeds": whole(1, 65_536),
+    "slots": whole(1, MAX_SLOTS),
+    "load": number(0.001, 100),
+    "start_hour": number(0, 24),
+    "fleet_seed": whole(0, MAX_SEED),
+    "room": number(0.1, MOST_ROOM),
+}
+"""Of `torta compare`."""
+
+RULES: dict[str, Check] = NUMBERS | {
     "topology": text,
     "nodes": text,
     "links": text,
     "policies": names,
     "policy_file": text,
     "reference": text,
-    "seeds": whole(1, 65_536),
-    "slots": whole(1, MAX_SLOTS),
     "trace": text,
-    "load": number(0.001, 100),
-    "start_hour": number(0, 24),
     "information": choice("online", "slot"),
     "prices": choice("auto", "flat", "hourly", "spread"),
     "latency": choice("geography", "paper"),
     "fleet_scope": choice("total", "per-region"),
-    "fleet_seed": whole(0, MAX_SEED),
-    "room": number(0.1, MOST_ROOM),
     "out": text,
     "surge": events(_WHERE, _CHANGE),
     "failure": events(_WHERE, _WHEN),
@@ -128,20 +142,24 @@ RULES: dict[str, Check] = {
 }
 """Every option that may stand in a file."""
 
-TRAINING: dict[str, Check] = {
-    "out": text,
+TRAINING_NUMBERS: dict[str, Within] = {
     "updates": whole(1, 1_000_000),
     "worlds": whole(1, 65_536),
     "slots": whole(13, 10_000),
     "regions": whole(1, 256),
     "servers": whole(1, 1024),
-    "kinds": names,
-    "topology": text,
-    "head": text,
-    "rule": text,
     "envs": whole(1, 65_536),
     "steps": whole(5, 900),
     "learning_rate": number(1e-8, 1),
     "seed": whole(0, MAX_SEED),
+}
+"""Of `torta train`."""
+
+TRAINING: dict[str, Check] = TRAINING_NUMBERS | {
+    "out": text,
+    "kinds": names,
+    "topology": text,
+    "head": text,
+    "rule": text,
 }
 """Every option of `torta train` that has a range."""
