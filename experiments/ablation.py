@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
+from experiments.intervals import shown
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
@@ -81,11 +82,11 @@ def variants() -> dict[str, schedulers.Rules]:
 
 def table(episodes: dict[str, Episode], reference: str) -> Table:
     """Paired differences against one of the policies."""
-    shown = Table("without", *COLUMNS.values(), title=f"Difference against {reference}, 95 % intervals over seeds")
+    found = Table("without", *COLUMNS.values(), title=f"Difference against {reference}, 95 % intervals over seeds")
     for name, metrics in paired({name: measures(episode) for name, episode in episodes.items()}, reference).items():
         cells = (metrics[metric] for metric in COLUMNS)
-        shown.add_row(name, *(f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for c in cells))
-    return shown
+        found.add_row(name, *(shown(c.difference, c.low, c.high) for c in cells))
+    return found
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from experiments import answer, asked
 from experiments.intervals import told
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
+from torta_jax.errors import require
 from torta_jax.evaluate.rollout import world_keys
 from torta_jax.files import writable
 from torta_jax.learn import forecasts, predictor, routing
@@ -213,6 +214,9 @@ def draw(found: dict[str, dict[float | str, Any]]) -> Figure:
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    require(
+        options.slots > SKIPPED, f"--slots = {options.slots}: more than {SKIPPED} are needed, the first do not count"
+    )
     if options.out is not None:
         writable("--out", options.out)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)

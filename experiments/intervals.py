@@ -26,7 +26,12 @@ def told(values: np.ndarray, form: str = "+.2f") -> str:
     if values.shape[1] < 2:
         return f"{values.mean():{form}}"
     low, high = crossed_mean(values) if len(values) > 1 else bootstrap_mean(values[0])
-    return f"{values.mean():{form}} [{low:{form}}, {high:{form}}]"
+    return shown(values.mean(), float(low), float(high), form)
+
+
+def shown(mean: float, low: float, high: float, form: str = "+.2f") -> str:
+    """A mean and its interval, if there is one."""
+    return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:

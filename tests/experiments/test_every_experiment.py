@@ -13,7 +13,7 @@ WEIGHTS = files("torta_jax.schedulers") / "weights"
 CASES = {
     "ablation": "--seeds 1 --slots 4",
     "fluid_gap": "--seeds 1 --slots 8 --clusters 8 --cluster-slots 8",
-    "forecasting": "--seeds 1 --slots 8",
+    "forecasting": "--seeds 1 --slots 24",
     "foresight": "--topologies abilene --seeds 1 --slots 12 --steps 2",
     "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --draws 2 --slots 12",
     "generalise": "BLIND NETWORK --kinds calm --clusters 8 --foresight 8 --steps 2 --servers 4 --slots 12 --regions 3",
@@ -38,6 +38,7 @@ MISTAKES = {
     "paper_heads TOPOLOGY": ("PAPER --topology gabriel", "made for 12 regions, the world has 25"),
     "regimes": ("--out /dev/null/x.png", "--out /dev/null/x.png: cannot write there"),
     "forecasting": ("--out /dev", "--out /dev: is a directory"),
+    "forecasting SLOTS": ("--slots 20", "--slots = 20: more than 20 are needed"),
     "generalise OUT": ("BLIND NETWORK --out /dev/null/x.json", "--out /dev/null/x.json: cannot write there"),
 }
 
