@@ -156,12 +156,15 @@ def main() -> None:
     if options.out is not None:
         writable("--out", options.out)
     found: dict[tuple[float, float], Found] = {}
-    for noise in options.noise:
-        for switching in options.switching:
-            begun = time.perf_counter()
-            found[noise, switching] = cell(noise, switching, options)
-            console.print(f"noise {noise:g}, switching {switching:g}: {time.perf_counter() - begun:.0f} s")
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
+    try:
+        for noise in options.noise:
+            for switching in options.switching:
+                begun = time.perf_counter()
+                found[noise, switching] = cell(noise, switching, options)
+                console.print(f"noise {noise:g}, switching {switching:g}: {time.perf_counter() - begun:.0f} s")
+    finally:  # an interruption does not cost the cells that are done, each of many minutes
+        if found:
+            Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
     if options.out is not None:
         options.out.write_bytes(render(draw(found, options), "png"))
         console.print(f"wrote {options.out}")

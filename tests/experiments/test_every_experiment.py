@@ -4,6 +4,7 @@ import importlib
 import sys
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from experiments import answer
@@ -86,6 +87,19 @@ def test_an_interruption_is_one_line(run, monkeypatch):
     assert status == 130
     assert printed.endswith("interrupted\n")
     assert "Traceback" not in printed
+
+
+def test_an_interruption_of_a_long_experiment_does_not_cost_what_is_done(run, monkeypatch):
+    def cell(noise, switching, options):
+        if switching > 1:
+            raise KeyboardInterrupt
+        costs = {"plan of each slot": 10.0, "fixed numbers": 9.0, "network": 8.1}
+        return {name: (np.full((2, 8), cost) + np.arange(8), np.full((2, 8), cost)) for name, cost in costs.items()}
+
+    monkeypatch.setattr("experiments.regimes.cell", cell)
+    printed, status = run("regimes", "--noise 0.3 --switching 0.5 5")
+    assert status == 130
+    assert "│   0.3 │       0.5 │   13.5 │" in printed
 
 
 @pytest.mark.parametrize("name", MISTAKES)

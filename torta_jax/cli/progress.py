@@ -29,8 +29,8 @@ class Steps:
         self._done: dict[str, int] = {}  # slots of every policy that has begun; policies may overlap
         self._start = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first slots were done, and how many
-        self._plain = not quiet and not sys.stderr.isatty()
         self._moved = threading.Event()
+        self._plain = not quiet and not sys.stderr.isatty()
         self._bar = None if quiet or self._plain else _bar()
 
     def __enter__(self) -> "Steps":
