@@ -146,7 +146,7 @@ def regions_in_flows(worlds: World, physics: Physics, policy, slots: int) -> dic
 
 def random_worlds(options: Options, console: Console) -> None:
     """Tables of both models in the worlds of training, and of waits and loading by utilisation and copies."""
-    size = generalise.Options((), clusters=options.clusters, slots=options.cluster_slots)
+    size = generalise.Options((), clusters=options.clusters, slots=options.cluster_slots, root=RANDOM)
     columns = ("objective", "response_s", "cost_usd", "overhead_s", "switching", "dropped")
     shown = Table(title=f"random worlds, {size.clusters} of each kind: fluid / task model")
     by_use = "of `torta`'s tasks, by a region's utilisation and copies of every model"
@@ -162,7 +162,7 @@ def random_worlds(options: Options, console: Console) -> None:
         for name in names:
             table.add_column(name.replace("_", " "), justify="left" if name in left else "right")
     for kind, ends in KINDS.items():
-        worlds = generalise.held_out(size, ends, 12, RANDOM)
+        worlds = generalise.held_out(size, ends, 12)
         for name in THERE:
             policy = numbers(schedulers.get(name))
             found = generalise.in_fluid(worlds, policy, size), generalise.in_tasks(worlds, policy, size)

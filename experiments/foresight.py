@@ -93,6 +93,8 @@ def costs(found: World, slots: int, policies: dict[str, Any], steps: int) -> dic
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    if options.slots is not None:
+        generalise.long_enough(options.slots)
     policies = {} if options.file is None else generalise.loaded([options.file])
     policies |= {name: schedulers.get(name) for name in ("torta", NETWORK)}
     reference = next(iter(policies))

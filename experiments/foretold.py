@@ -36,6 +36,7 @@ from torta_jax.sim import fluid
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
+from torta_jax.workload import draws
 
 AHEAD = 4
 """Slots whose rates are told, the coming one first: as many as the longest cold start."""
@@ -118,10 +119,8 @@ def by_rates(worlds: World, policy: Learned, options: Options) -> np.ndarray:
     @jax.jit
     @jax.vmap
     def one(world):
-        luck = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(world.key, OTHER_LUCK), i))
-        script, _ = clairvoyant.optimise(
-            world, policy, options.slots, steps=options.steps, luck=luck(jnp.arange(options.draws))
-        )
+        luck = draws.fold_each(draws.fold(world.key, OTHER_LUCK), jnp.arange(options.draws))
+        script, _ = clairvoyant.optimise(world, policy, options.slots, steps=options.steps, luck=luck)
         return fluid.simulate(world, Physics(), script, options.slots)[1]
 
     return np.concatenate(
@@ -131,6 +130,7 @@ def by_rates(worlds: World, policy: Learned, options: Options) -> np.ndarray:
 
 def main() -> None:
     options, console = asked(Options, __doc__, ("draws",)), Console(stderr=True, highlight=False)
+    generalise.long_enough(options.slots)
     begun = time.perf_counter()
 
     def tell(done: int, updates: int, _: dict[str, float]) -> None:
@@ -142,9 +142,11 @@ def main() -> None:
     require(right, "files: of `torta train torta`, the blind one first, then the network")
     policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
     many = options.clusters
-    judged = generalise.Options((), clusters=many, foresight=many, steps=options.steps, slots=options.slots)
+    judged = generalise.Options(
+        (), clusters=many, foresight=many, steps=options.steps, slots=options.slots, root=UNSEEN
+    )
     for kind in options.kinds:
-        worlds = generalise.held_out(judged, KINDS[kind], 12, UNSEEN)
+        worlds = generalise.held_out(judged, KINDS[kind], 12)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}
         if options.draws:
             found["script that knows the rates"] = by_rates(worlds, learned, options)

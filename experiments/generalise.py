@@ -1,13 +1,14 @@
 """What learning gains on clusters that no training has seen: policies in the same random worlds, in the task model.
 
     torta train torta --out results/blind --blind
+    for seed in 1 2; do torta train torta --out results/blind$seed --blind --seed $seed; done
     for seed in 0 1 2 3 4 5 6 7 8 9; do torta train torta --out results/seed$seed --seed $seed; done
-    python -m experiments.generalise results/blind/policy.npz results/seed?/policy.npz
+    python -m experiments.generalise results/{blind,blind?,seed?}/policy.npz
 
 `torta` has the numbers tuned on Abilene; a policy of `--blind` has numbers tuned on random worlds by the same method
-with the same budget, which is what a network has to be compared with. The first file is the reference. Worlds are those
-of `torta_jax.learn.worlds`, of keys that training never uses; what the fluid model says of them stands beside, and
-which share of the gap between the reference and foresight (`torta_jax.learn.clairvoyant`) a policy closes there.
+with the same budget, which is what a network has to be compared with. The first of them is the reference. Worlds are
+those of `torta_jax.learn.worlds`, of keys that training never uses; what the fluid model says of them stands beside,
+and which share of the gap between the reference and foresight (`torta_jax.learn.clairvoyant`) a policy closes there.
 """
 
 import json
@@ -41,11 +42,12 @@ from torta_jax.sim.simulate import advance, start
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
+from torta_jax.workload import draws
 from torta_jax.workload.synthetic import padding_for
 
-HELD_OUT, DEVELOP = 1_000_081, 1_000_033
+HELD_OUT, DEVELOP = 1_000_091, 1_000_033
 """Keys of training are folded from seeds of users; those of evaluation from the first. Whoever tries a change looks at
-worlds of the second, so that what is published was not in view."""
+worlds of the second, so that what is published was not in view (docs/decisions.md)."""
 
 Kind = Literal["calm", "hard", "light"]
 Found = dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
@@ -62,7 +64,9 @@ OTHERS = ("torta", "skylb-engineered")
 class Options:
     """Size of the experiment."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train`; the first is the reference
+    files: Annotated[
+        tuple[Path, ...], tyro.conf.Positional
+    ]  # of `torta train torta`; the first blind one is the reference
     kinds: tuple[Kind, ...] = get_args(Kind)
     regions: tuple[int, ...] = (12,)
     clusters: int = 64  # rounded up to a multiple of 8, as the next one
@@ -70,14 +74,13 @@ class Options:
     steps: int = 200  # of its optimiser
     servers: int = 24
     slots: int = 160
-    develop: bool = False  # on worlds that changes may be chosen by
+    root: int = HELD_OUT  # keys of the worlds are folded from this number
     out: Path | None = None  # every measure of every world, as JSON
 
 
-def held_out(options: Options, kind: Range, regions: int, root: int | None = None) -> World:
+def held_out(options: Options, kind: Range, regions: int) -> World:
     """[clusters] worlds, with room for their busiest slot."""
-    root = root or (DEVELOP if options.develop else HELD_OUT)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(root), i))(jnp.arange(options.clusters))
+    keys = draws.fold_each(jax.random.key(options.root), jnp.arange(options.clusters))
     make = lambda key: random_world(key, kind, regions, options.servers, options.slots)  # noqa: E731
     worlds = jax.jit(jax.vmap(make))(keys)
     room = padding_for(float(worlds.prepared.cumulative_rate[..., -1].max()), 1e-6)
@@ -191,7 +194,7 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
     return shown
 
 
-def loaded(paths: Sequence[Path]) -> dict[str, Any]:
+def loaded(paths: Sequence[Path]) -> dict[str, Learned]:
     """The policies of some files, by the names of their folders; by the whole path where two are alike."""
     short = [path.resolve().parent.name for path in paths]
     others = (*schedulers.NAMES, *schedulers.LEARNED)
@@ -209,13 +212,27 @@ def of_torta(path: Path) -> Learned:
     return policy
 
 
+def long_enough(slots: int) -> None:
+    """Refuse episodes in which foresight has nothing to choose."""
+    require(slots > clairvoyant.LAST, f"--slots = {slots}: more than {clairvoyant.LAST} are needed for foresight")
+
+
+def parted(files: dict[str, Learned]) -> tuple[str, list[str]]:
+    """Names of the reference, the first that is blind, and of the networks."""
+    blind, networks = ([name for name, policy in files.items() if policy.blind is wanted] for wanted in (True, False))
+    require(bool(blind), "files: one of `torta train torta --blind` is needed, the reference")
+    return blind[0], networks
+
+
 def main() -> None:
     options, console = asked(Options, __doc__, ("foresight",)), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
     options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
-    require(bool(options.files), "files: at least one of `torta train torta` is needed, the reference")
+    require(options.root < 2**31, f"--root = {options.root}: less than 2147483648 is needed")
+    if options.foresight:
+        long_enough(options.slots)
     files = loaded(options.files)
-    reference, *trainings = files
+    reference, trainings = parted(files)
     if options.out is not None:
         writable("--out", options.out)
     policies, measured = files | {name: schedulers.get(name) for name in OTHERS}, {}

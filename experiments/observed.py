@@ -24,6 +24,7 @@ from torta_jax.sim.observe import Observation, observe
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
+from torta_jax.workload import draws
 
 SHOWN = ("waiting", "outstanding", "utilisation", "service_s")
 
@@ -67,12 +68,12 @@ def of_flows(world: World, policy, slots: int) -> dict[str, jax.Array]:
 
 def main() -> None:
     options = asked(Options, __doc__, ("skipped",))
-    size, policy = generalise.Options((), clusters=options.clusters), numbers(schedulers.get("torta"))
+    size, policy = generalise.Options((), clusters=options.clusters, root=RANDOM), numbers(schedulers.get("torta"))
     table = Table(title="`torta` observes, fluid / task model: mean, and standard deviation over seeds")
     for column in ("kind", *SHOWN):
         table.add_column(column.replace("_", " "), justify="left" if column == "kind" else "right")
     for kind, ends in KINDS.items():
-        worlds = generalise.held_out(size, ends, 12, RANDOM)
+        worlds = generalise.held_out(size, ends, 12)
         one = jax.tree.map(lambda x: x[0], worlds.cluster)
         physics = Physics().sized(one, worlds.workload.max_tasks, generalise.ROOM_SLOTS)
         flows = jax.jit(jax.vmap(lambda world: of_flows(world, policy, options.slots)))
@@ -82,7 +83,7 @@ def main() -> None:
         found = []
         for i in range(options.clusters):
             world = jax.tree.map(lambda x: x[i], worlds)  # noqa: B023
-            keys = jax.vmap(lambda seed, key=world.key: jax.random.fold_in(key, seed))(jnp.arange(options.seeds))
+            keys = draws.fold_each(world.key, jnp.arange(options.seeds))
             many = jax.vmap(lambda key, world=world: world.replace(key=key))(keys)
             found.append((flows(many), tasks(many)))
         cells = []

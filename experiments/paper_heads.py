@@ -30,6 +30,7 @@ from torta_jax.schedulers.heads import Gate
 from torta_jax.sim import fluid
 from torta_jax.sim.slot import check_policy
 from torta_jax.types import numbers
+from torta_jax.workload import draws
 
 HELD_OUT = 1_000_003
 
@@ -58,7 +59,7 @@ def measure(policy: Actor, params: routing.Params, episodes: int) -> dict[str, f
 
         return lax.scan(step, state.flows, None, params.length)[1]
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(HELD_OUT), i))(jnp.arange(episodes))
+    keys = draws.fold_each(jax.random.key(HELD_OUT), jnp.arange(episodes))
     apart, moved, k0, queue = jax.jit(jax.vmap(one))(keys)
     weights = params.reward
     return {

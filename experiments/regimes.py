@@ -90,8 +90,8 @@ def policies(kind: Range, objective: Objective, options: Options) -> dict[str, l
 def cell(noise: float, switching: float, options: Options) -> Found:
     """What every policy costs on unseen clusters with so much noise, where switching costs so much."""
     kind, objective = pathwise.floats(kind_of(noise)), Objective(switching_weight=switching)
-    judged = generalise.Options((), clusters=options.clusters, slots=options.slots)
-    worlds = generalise.held_out(judged, kind, 12, UNSEEN)
+    judged = generalise.Options((), clusters=options.clusters, slots=options.slots, root=UNSEEN)
+    worlds = generalise.held_out(judged, kind, 12)
 
     def cost(measured: dict[str, np.ndarray]) -> np.ndarray:
         return measured["objective"] + (switching - Objective().switching_weight) * measured["switching"]

@@ -58,7 +58,7 @@ def constants(file: Path | None) -> jax.Array:
 
 def main() -> None:
     options = asked(Options, __doc__)
-    size = generalise.Options((), clusters=options.clusters, slots=options.slots, develop=True)
+    size = generalise.Options((), clusters=options.clusters, slots=options.slots, root=generalise.DEVELOP)
     base, at = numbers(schedulers.get("torta")), constants(options.file)
 
     def cost(constant, world, open_loop):

@@ -37,6 +37,7 @@ from torta_jax.sim.simulate import start
 from torta_jax.sim.slot import make_world, run_slot
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, numbers
+from torta_jax.workload import draws
 
 SKIPPED = 20
 """Slots at the start: every server is on, and the first plans are made of guesses."""
@@ -135,7 +136,7 @@ def slopes(cluster: Cluster, learned: Actor, options: Options) -> constraints.Sl
     """L_R and L_P in states along the day."""
     day = workload.calm(DAY, cluster.num_regions)
     params = numbers(routing.Params(cluster, workload.Synthetic.create(), day, learned))
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(options.probes))
+    keys = draws.fold_each(jax.random.key(7), jnp.arange(options.probes))
     _, states = jax.jit(jax.vmap(routing.Routing().reset, in_axes=(0, None)))(keys, params)
     return jax.jit(constraints.lipschitz)(states, params)
 

@@ -1,14 +1,15 @@
 """What trainings are worth on topologies, and on a trace, that none of them has seen: the worlds of `torta compare`.
 
-    python -m experiments.transfer results/blind/policy.npz results/seed?/policy.npz [--trace FILE]
+    python -m experiments.transfer results/{blind,blind?,seed?}/policy.npz [--trace FILE]
 
-The first file is of `torta train torta --blind`, the tuned numbers. Two tables for each world, of the task model: what
-every policy costs, against the tuned numbers and against `torta`; and against SkyLB what the paper compares. Intervals
-are over seeds and, for the mean of several trainings, over trainings, too; the tuned numbers are of one training.
+The first file of `torta train torta --blind` is the reference, the tuned numbers. Two tables for each world, of the
+task model: what every policy costs, against the reference and against `torta`; and against SkyLB what the paper
+compares. Intervals are over seeds and, for the mean of several trainings, over trainings, too; the reference is one.
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,20 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.generalise import loaded
+from experiments.generalise import loaded, parted
 from experiments.intervals import relative, told
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
-from torta_jax.errors import require
 from torta_jax.evaluate.episode import counts, measures
 from torta_jax.evaluate.rollout import evaluate
+from torta_jax.schedulers import Learned
 from torta_jax.schedulers.trained import TOPOLOGIES
 
 OTHERS = ("skylb", "skylb-engineered", "torta")
 """Policies of the package that are judged, too."""
 
 ROOM = 4.0
-"""Slots of waiting tasks that the simulator has room for, as in `experiments.robustness`; of a trace those it has."""
+"""Slots of waiting tasks that the simulator has room for, as in `experiments.robustness`; for a trace as many as in
+`torta compare`."""
 
 Measured = dict[str, dict[str, np.ndarray]]
 """[trainings, seeds] of every measure, by policy."""
@@ -42,14 +44,16 @@ Measured = dict[str, dict[str, np.ndarray]]
 class Options:
     """Size of the experiment."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # policies of `torta train torta`; the first is blind
+    files: Annotated[
+        tuple[Path, ...], tyro.conf.Positional
+    ]  # of `torta train torta`; the first blind one is the reference
     topologies: tuple[str, ...] = TOPOLOGIES
     trace: Path | None = None
     seeds: int = 8
     slots: int | None = None  # default: those of `torta compare`
 
 
-def measured(compare: Compare, files: dict) -> Measured:
+def measured(compare: Compare, files: dict[str, Learned], trainings: Sequence[str]) -> Measured:
     """Every policy in the worlds of a comparison, and the mean of several trainings."""
     built = worlds.build(compare)
     episodes = evaluate(
@@ -66,7 +70,6 @@ def measured(compare: Compare, files: dict) -> Measured:
         each = measures(episode)
         each["dropped"] = 100 * each["dropped"] / counts(episode)["arrived"]
         found[name] = {key: x[None] for key, x in each.items()}
-    _, *trainings = files
     if len(trainings) > 1:
         every = [found[name] for name in trainings]
         mean = {key: np.concatenate([one[key] for one in every]) for key in every[0]}
@@ -106,11 +109,8 @@ def against_skylb(title: str, found: Measured) -> Table:
 
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
-    require(len(options.files) > 1, "files: two or more are needed, the tuned numbers first")
     files = loaded(options.files)
-    blind, *trainings = files.values()
-    right = blind.blind and not any(policy.blind for policy in trainings)
-    require(right, "files: of `torta train torta`, the blind one first, then networks")
+    reference, trainings = parted(files)
     size: dict[str, Any] = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots}
     every = {name: Compare(topology=name, room=ROOM, **size) for name in options.topologies}
     if options.trace is not None:
@@ -118,9 +118,9 @@ def main() -> None:
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for title, compare in every.items():
         begun = time.perf_counter()
-        found = measured(compare, files)
+        found = measured(compare, files, trainings)
         console.print(f"{title}: {time.perf_counter() - begun:.0f} s")
-        out.print(costs(title, found, next(iter(files))))
+        out.print(costs(title, found, reference))
         out.print(against_skylb(title, found))
 
 

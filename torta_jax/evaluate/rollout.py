@@ -22,6 +22,7 @@ from torta_jax.sim.simulate import Run, advance, start
 from torta_jax.sim.slot import World, check_policy, make_world
 from torta_jax.sim.state import CALM_SLOTS, Physics
 from torta_jax.types import Cluster, Scenario, numbers
+from torta_jax.workload import draws
 
 LONGEST_CHUNK = 60
 """Slots per call of the compiled program: where progress is reported and a run can be interrupted."""
@@ -64,8 +65,7 @@ Progress = Callable[[str, int, int], None]
 
 def world_keys(seeds: Sequence[int], stream: int = 0) -> jax.Array:
     """One typed key per seed; `stream` keeps worlds of other purposes (training, calibration) apart."""
-    root = jax.random.fold_in(jax.random.key(0), stream)
-    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.asarray(seeds))
+    return draws.fold_each(draws.fold(jax.random.key(0), stream), jnp.asarray(seeds))
 
 
 def evaluate(

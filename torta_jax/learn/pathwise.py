@@ -16,6 +16,7 @@ from torta_jax.sim import fluid
 from torta_jax.sim.env import Objective
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
+from torta_jax.workload import draws
 
 WORLDS, PARAMETERS = range(2)
 """Streams of random numbers."""
@@ -87,7 +88,7 @@ class Learner(NamedTuple):
 
     def worlds(self, key: jax.Array, which: jax.Array) -> World:
         """The worlds of some numbers [n], decided by key and number alone; kinds take turns from a drawn one on."""
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(which)
+        keys = draws.fold_each(key, which)
         ends = jax.tree.map(lambda *each: jnp.stack(each), *map(floats, self.kinds))
         turn = (which + jax.random.bits(key, dtype=jnp.uint8)) % len(self.kinds)
         kinds = jax.tree.map(lambda x: x[turn], ends)

@@ -15,6 +15,8 @@ import optax
 from flax import struct
 from jax import lax
 
+from torta_jax.workload import draws
+
 RESET, DRAW, STEP, SHUFFLE, PARAMETERS = range(5)
 """Streams of random numbers."""
 
@@ -184,9 +186,7 @@ class Learner(NamedTuple):
 
     def _keys(self, key, stream, *when):
         """[num_envs] keys of a stream at a time; by identity of the environment."""
-        for number in (stream, *when):
-            key = jax.random.fold_in(key, number)
-        return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.sizes.num_envs))
+        return draws.fold_each(draws.fold(key, stream, *when), jnp.arange(self.sizes.num_envs))
 
     def _rollout(self, state: Training) -> tuple[Training, Step]:
         """[num_steps, num_envs] steps under the present policy."""
@@ -226,8 +226,8 @@ class Learner(NamedTuple):
             parameters, optimiser = jax.tree.map(lambda n, o: jnp.where(going, n, o), new, (parameters, optimiser))
             return (parameters, optimiser, going), (losses | {"gradient_norm": norm}, going.astype(float))
 
-        orders = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), count))
-        rows = orders(jnp.arange(sizes.epochs)).reshape(sizes.epochs * sizes.minibatches, -1)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, count))
+        rows = orders(draws.fold_each(key, jnp.arange(sizes.epochs))).reshape(sizes.epochs * sizes.minibatches, -1)
         start = (state.parameters, state.optimiser, jnp.ones((), bool))
         (parameters, optimiser, _), (losses, used) = lax.scan(minibatch, start, rows)
         mean = jax.tree.map(lambda each: jnp.where(used > 0, each, 0.0).sum() / jnp.maximum(used.sum(), 1.0), losses)

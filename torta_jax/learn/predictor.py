@@ -16,6 +16,7 @@ from torta_jax.learn import routing
 from torta_jax.learn.forecasts import ahead
 from torta_jax.schedulers.networks import PAST, Shares
 from torta_jax.sim import fluid
+from torta_jax.workload import draws
 
 HORIZON = 4
 """Slots that the longest cold start takes."""
@@ -74,8 +75,7 @@ def record(key: jax.Array, params: routing.Params, episodes: int = 64, horizon: 
 
         return lax.scan(step, state.flows, None, params.length)[1]
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
-    past, arrivals = jax.vmap(one)(keys)
+    past, arrivals = jax.vmap(one)(draws.fold_each(key, jnp.arange(episodes)))
     begins = jnp.arange(PAST, params.length - horizon + 1)
     parts = (
         arrivals[:, begins[:, None] - 1 - jnp.arange(PAST)],

@@ -26,6 +26,11 @@ def fold(key: jax.Array, *numbers: int | jax.Array) -> jax.Array:
     return key
 
 
+def fold_each(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """[n] keys of some numbers [n]: each is decided by its number alone, however many there are."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
 def words(key: jax.Array, num_rows: int, num_columns: int) -> jax.Array:
     """[num_rows, num_columns] uint32; neither number changes the words that both have.
 
