@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.intervals import shown
+from experiments.intervals import bracketed
 from torta_jax import cluster as clusters
 from torta_jax import schedulers
 from torta_jax.evaluate.compare import paired
@@ -82,11 +82,11 @@ def variants() -> dict[str, schedulers.Rules]:
 
 def table(episodes: dict[str, Episode], reference: str) -> Table:
     """Paired differences against one of the policies."""
-    found = Table("without", *COLUMNS.values(), title=f"Difference against {reference}, 95 % intervals over seeds")
+    shown = Table("without", *COLUMNS.values(), title=f"Difference against {reference}, 95 % intervals over seeds")
     for name, metrics in paired({name: measures(episode) for name, episode in episodes.items()}, reference).items():
         cells = (metrics[metric] for metric in COLUMNS)
-        found.add_row(name, *(shown(c.difference, c.low, c.high) for c in cells))
-    return found
+        shown.add_row(name, *(bracketed(c.difference, c.low, c.high) for c in cells))
+    return shown
 
 
 def main() -> None:

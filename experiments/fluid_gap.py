@@ -86,10 +86,10 @@ def measures(slots: Any) -> dict[str, float]:
 
 @partial(jax.jit, static_argnames="slots")
 def regions_in_tasks(worlds: World, physics: Physics, policy, slots: int) -> dict[str, jax.Array]:
-    """Per region and slot of the task model [clusters, T, R]: utilisation, copies of every model, lane time and waits.
+    """Per region and slot of the task model [clusters, T, R]: utilisation, copies of every model, seconds of all tasks.
 
-    Waits of this slot are of tasks that got a lane and of those that have none yet, the rest is of the former; beside
-    it what they loaded, and would by the formula.
+    `wait_s` is what was waited in this slot, by tasks that got a lane and by those that have none yet. `lane_s`,
+    `loading_s` and what the fluid model's formula makes of the latter are of the tasks that got a lane.
     """
 
     def one(world):

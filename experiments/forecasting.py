@@ -6,8 +6,8 @@ Accuracy is Eq 12. The predictors have learned from other days on Abilene than t
 that of `torta`, its numbers tuned; what arrived a day before is judged on whole days. Fig 12: the same worlds with the
 coming counts known to a given accuracy, through `torta_jax.learn.forecasts.corrupt`; forecasts are right in the mean
 down to 0.2, and at 0.1, which no such forecast can have, too high. What is known is what a policy foretells: the next
-slot's counts for `torta-paper`, the most of the next four slots for `torta`, whose accuracy is of that. Policies
-without a forecast are flat lines.
+slot's counts for `torta-paper`; for `torta` the highest true rate of the next four slots (with surges and noise,
+without the luck of the counts), and accuracy is of that. Policies without a forecast are flat lines.
 """
 
 import sys
@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.intervals import told
+from experiments.intervals import with_interval
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import require
 from torta_jax.evaluate.rollout import world_keys
-from torta_jax.files import writable
+from torta_jax.files import put, writable
 from torta_jax.learn import forecasts, predictor, routing
 from torta_jax.learn.recipes import DAY
 from torta_jax.plots.style import colours, render, styled
@@ -85,10 +85,10 @@ def arrivals(world: World, slots: int) -> jax.Array:
     return lax.map(count, jnp.arange(slots)).astype(float)
 
 
-def to_come(counts: jax.Array, horizon: int) -> jax.Array:
-    """[T, R] the most of the next `horizon` slots, the coming one included."""
-    padded = jnp.pad(counts, ((0, horizon - 1), (0, 0)), mode="edge")
-    return jnp.stack([padded[h : h + counts.shape[0]] for h in range(horizon)]).max(axis=0)
+def highest_to_come(rate: jax.Array, slots: int) -> jax.Array:
+    """[slots, R] the highest rate [T, R] of the next `predictor.HORIZON` slots, the coming one included."""
+    padded = jnp.pad(rate[:slots], ((0, predictor.HORIZON - 1), (0, 0)), mode="edge")
+    return jnp.stack([padded[ahead : ahead + slots] for ahead in range(predictor.HORIZON)]).max(axis=0)
 
 
 def yesterday(cluster: Cluster, days: int = 8) -> jax.Array:
@@ -160,7 +160,10 @@ def figure_12(options: Options, tell) -> dict[str, dict[float | str, Any]]:
     physics = Physics().sized(cluster, workload.Synthetic.create().max_tasks, 4.0)
     make = lambda key: make_world(cluster, workload.Synthetic.create(), scenario, key, options.slots, physics.slot_s)  # noqa: E731
     worlds = jax.jit(jax.vmap(make))(world_keys(range(options.seeds), STREAM))
-    counts = jax.jit(jax.vmap(partial(arrivals, slots=options.slots)))(worlds)
+    true = {
+        "torta-paper": jax.jit(jax.vmap(partial(arrivals, slots=options.slots)))(worlds),
+        "torta": jax.vmap(partial(highest_to_come, slots=options.slots))(worlds.prepared.rate),
+    }
     run = lambda policies: [np.asarray(x) for x in play(worlds, policies, physics, options.slots)]  # noqa: E731
     found: dict[str, dict[float | str, Any]] = {}
     for name in (*FORESEEING, *FLAT):
@@ -168,9 +171,8 @@ def figure_12(options: Options, tell) -> dict[str, dict[float | str, Any]]:
         policy = schedulers.get(name)
         found[name] = {OWN: run(spread(policy, options.seeds))}
         for accuracy in ACCURACIES if name in FORESEEING else ():
-            true = jax.vmap(partial(to_come, horizon=1 if name == "torta-paper" else predictor.HORIZON))(counts)
             kind = "over" if accuracy == TOO_HIGH else "unbiased"
-            table = forecasts.corrupt(jax.random.key(3), true, accuracy, kind)
+            table = forecasts.corrupt(jax.random.key(3), true[name], accuracy, kind)
             foretold = Foretold(**vars(policy), table=0.0)
             found[name][accuracy] = run(spread(foretold, options.seeds).replace(table=table))
         tell(f"{name}, {time.perf_counter() - begun:.0f} s")
@@ -185,7 +187,7 @@ def tabulate(found: dict[str, dict[float | str, Any]]) -> Table:
     for name, by_accuracy in found.items():
         own = by_accuracy[OWN][0]
         for accuracy, (response, cost, drops) in by_accuracy.items():
-            later = told((response - own)[None]) if accuracy != OWN else ""
+            later = with_interval((response - own)[None]) if accuracy != OWN else ""
             shown.add_row(
                 *(name, str(accuracy), f"{response.mean():.2f}", later, f"{cost.mean():.2f}", f"{drops.mean():.0f}")
             )
@@ -224,7 +226,7 @@ def main() -> None:
     found = figure_12(options, console.print)
     out.print(tabulate(found))
     if options.out is not None:
-        options.out.write_bytes(render(draw(found), "png"))
+        put(options.out, render(draw(found), "png"))
         console.print(f"wrote {options.out}")
 
 

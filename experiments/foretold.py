@@ -5,9 +5,10 @@
 Foresight (`torta_jax.learn.clairvoyant`) knows the counts of every slot, which nobody can. The network trained here is
 told the true rates of the coming slots, with surges and noise, but not the counts that are drawn from them: what it
 gains over the network that is not told is what a perfect forecast is worth, or less, as the plan and Eq 6 beneath still
-expect what smoothing foretells. Beside it a script that knows all rates, from the first slot to the last, but no count:
-optimised as foresight is, over other draws of the counts than that in which all are judged. What foresight gains over
-both is luck, and what neither makes of what it knows. Unseen clusters, in the fluid model.
+expect what smoothing foretells. Beside it a script that knows all rates, from the first slot to the last, but no luck:
+optimised as foresight is, over other draws of counts, lane times and who is found when a slot begins than those in
+which all are judged. Written down beforehand, it cannot answer what it sees; the network can. What foresight gains over
+both is knowing the luck, and what neither makes of what it knows. Unseen clusters, in the fluid model.
 """
 
 import sys
@@ -24,8 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
-from experiments.intervals import relative, share_of_gap
-from experiments.intervals import told as interval
+from experiments.intervals import relative, share_of_gap, with_interval
 from torta_jax import schedulers
 from torta_jax.errors import require
 from torta_jax.learn import clairvoyant, pathwise, train
@@ -79,7 +79,7 @@ class Told(Learned):
         return jnp.asarray(NETWORK.apply(self.parameters, seen))
 
 
-def told(policy: Told, world: World) -> Told:
+def informed(policy: Told, world: World) -> Told:
     """The policy in a world."""
     return policy.replace(rates=world.prepared.rate)
 
@@ -89,7 +89,7 @@ class Learner(pathwise.Learner):
 
     def cost(self, parameters: Any, world: World) -> jax.Array:
         """[] seconds per task."""
-        policy = told(self.policy.replace(parameters=parameters), world)
+        policy = informed(self.policy.replace(parameters=parameters), world)
         return pathwise.cost(world, self.physics, policy, self.objective, self.sizes.num_slots)
 
 
@@ -104,17 +104,17 @@ def trained(options: Options, tell) -> Told:
 
 
 def objectives(worlds: World, policy: Learned, options: Options) -> np.ndarray:
-    """[clusters] of a policy in the fluid model."""
+    """[clusters] seconds per task of a policy in the fluid model."""
 
     def one(world):
-        mine = told(policy, world) if isinstance(policy, Told) else policy
+        mine = informed(policy, world) if isinstance(policy, Told) else policy
         return fluid.simulate(world, Physics(), mine, options.slots)[1]
 
     return generalise.per_world(jax.jit(jax.vmap(one))(worlds))["objective"]
 
 
 def by_rates(worlds: World, policy: Learned, options: Options) -> np.ndarray:
-    """[clusters] of the script that is best for other draws of the counts."""
+    """[clusters] seconds per task of the script that is best for other luck."""
 
     @jax.jit
     @jax.vmap
@@ -158,7 +158,7 @@ def main() -> None:
             shown.add_column(column, justify="left" if column == "policy" else "right")
         shown.add_row("tuned numbers", f"{base.mean():.2f}")
         for name, values in found.items():
-            gain = interval(relative(values, base)[None])
+            gain = with_interval(relative(values, base)[None])
             shown.add_row(name, f"{values.mean():.2f}", gain, share_of_gap((base - values)[None], gap))
         Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 

@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.intervals import relative, share_of_gap, told
+from experiments.intervals import relative, share_of_gap, with_interval
 from torta_jax import schedulers
 from torta_jax.errors import InputError, require
-from torta_jax.files import writable
+from torta_jax.files import put, writable
 from torta_jax.learn import clairvoyant
 from torta_jax.learn.recipes import KINDS
 from torta_jax.learn.worlds import Range, random_world
@@ -79,7 +79,7 @@ class Options:
 
 
 def held_out(options: Options, kind: Range, regions: int) -> World:
-    """[clusters] worlds, with room for their busiest slot."""
+    """[clusters] worlds of a kind, of keys folded from `options.root`, with room for their busiest slot."""
     keys = draws.fold_each(jax.random.key(options.root), jnp.arange(options.clusters))
     make = lambda key: random_world(key, kind, regions, options.servers, options.slots)  # noqa: E731
     worlds = jax.jit(jax.vmap(make))(keys)
@@ -176,8 +176,8 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
     for row, names in rows.items():
         tasks, flows = ({key: np.stack([found[name][part][key] for name in names]) for key in base} for part in (0, 1))
         means = {key: values.mean() for key, values in tasks.items()}
-        gains = [told(relative(tasks[key], base[key])) for key in ("objective", "overhead_s")]
-        gains.append(told(tasks["dropped"] - base["dropped"], "+.3f"))
+        gains = [with_interval(relative(tasks[key], base[key])) for key in ("objective", "overhead_s")]
+        gains.append(with_interval(tasks["dropped"] - base["dropped"], "+.3f"))
         in_flows = relative(flows["objective"][:, some], base_fluid["objective"][some])
         closed = base_fluid["objective"][some] - flows["objective"][:, some]
         if row == reference:
@@ -254,7 +254,7 @@ def main() -> None:
             out.print(table(title, found, reference, trainings, bound))
             measured[title] = found | {"foresight": bound}
             if options.out is not None:
-                options.out.write_text(json.dumps(jax.tree.map(np.ndarray.tolist, measured)))
+                put(options.out, json.dumps(jax.tree.map(np.ndarray.tolist, measured)).encode())
 
 
 if __name__ == "__main__":

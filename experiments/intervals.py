@@ -21,22 +21,22 @@ def relative(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return 100 * ratio(new - old, old)
 
 
-def told(values: np.ndarray, form: str = "+.2f") -> str:
+def with_interval(values: np.ndarray, form: str = "+.2f") -> str:
     """The mean of values [trainings, clusters], and its 95 % interval over clusters and, of several, trainings."""
     if values.shape[1] < 2:
         return f"{values.mean():{form}}"
     low, high = crossed_mean(values) if len(values) > 1 else bootstrap_mean(values[0])
-    return shown(values.mean(), float(low), float(high), form)
+    return bracketed(values.mean(), float(low), float(high), form)
 
 
-def shown(mean: float, low: float, high: float, form: str = "+.2f") -> str:
+def bracketed(mean: float, low: float, high: float, form: str = "+.2f") -> str:
     """A mean and its interval, if there is one."""
     return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def share_of_gap(closed: np.ndarray, gap: np.ndarray) -> str:
     """What was closed [trainings, clusters] of all gaps [clusters], in per cent, with its interval."""
-    return told(100 * ratio(closed, gap), ".0f")
+    return with_interval(100 * ratio(closed, gap), ".0f")
 
 
 def crossed_mean(values: np.ndarray) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.intervals import shown
+from experiments.intervals import bracketed
 from torta_jax import auction, schedulers
 from torta_jax import cluster as clusters
 from torta_jax.evaluate.compare import paired
@@ -131,7 +131,7 @@ def tabulate(title: str, found, per_slot) -> Table:
         table.add_row(
             name,
             f"{own['response_s'].mean():.2f}",
-            shown(cell.difference, cell.low, cell.high) if cell else "",
+            bracketed(cell.difference, cell.low, cell.high) if cell else "",
             f"{own['response_p99_s'].mean():.1f}",
             f"{own['wait_s'].mean():.2f}",
             f"{cost:+.1%}",

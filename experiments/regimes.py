@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
-from experiments.intervals import relative, told
+from experiments.intervals import relative, with_interval
 from torta_jax import schedulers
-from torta_jax.files import writable
+from torta_jax.files import put, writable
 from torta_jax.learn import pathwise
 from torta_jax.learn.worlds import CALM, Range
 from torta_jax.plots.style import render, styled
@@ -125,7 +125,7 @@ def tabulate(found: dict[tuple[float, float], Found]) -> Table:
         shown.add_column(column, justify="right")
     for (noise, switching), by_name in found.items():
         pairs = ((FIXED, PLAN), (LEARNED, FIXED), (LEARNED, PLAN))
-        cells = (told(gain(by_name, new, old), "+.1f") for new, old in pairs)
+        cells = (with_interval(gain(by_name, new, old), "+.1f") for new, old in pairs)
         flows = gain(by_name, LEARNED, FIXED, model=1).mean()
         shown.add_row(f"{noise:g}", f"{switching:g}", f"{by_name[PLAN][0].mean():.1f}", *cells, f"{flows:+.1f}")
     return shown
@@ -166,7 +166,7 @@ def main() -> None:
         if found:
             Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
     if options.out is not None:
-        options.out.write_bytes(render(draw(found, options), "png"))
+        put(options.out, render(draw(found, options), "png"))
         console.print(f"wrote {options.out}")
 
 

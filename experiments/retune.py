@@ -22,7 +22,7 @@ from experiments.search import Numbers, minimise
 from experiments.tune import SPACES, nested
 from torta_jax import schedulers
 from torta_jax.errors import require
-from torta_jax.files import writable
+from torta_jax.files import put, writable
 from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.policy_file import pack, unpack
 from torta_jax.schedulers.tuned import with_numbers
@@ -84,7 +84,7 @@ def main() -> None:
 
     def tell(found: Numbers, value: float) -> None:
         told = facts | {"numbers": nested(found), "retuned": search}
-        options.out.write_bytes(pack(jax.device_get(parameters), told))
+        put(options.out, pack(jax.device_get(parameters), told))
         console.print(f"{time.perf_counter() - begun:.0f} s: {100 * (value - 1):+.2f} %, wrote {options.out}")
 
     best, value = minimise(cost, SPACE, options.evaluations, start=start, width=options.width, tell=tell)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
-from experiments.intervals import told
+from experiments.intervals import with_interval
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import require
@@ -184,7 +184,12 @@ def theorem_3(topology: str, courses: Mapping[str, Course], found: constraints.S
         bound = slope * epsilon - alpha * k0 * (1 - 1 / s)
         shown.add_row(
             *(name, f"{k0:.4f}", f"{s:.2f}", f"{epsilon:.3f}", f"{apart.max():.3f}", f"{left:.1f}", f"{right:.0f}"),
-            *("yes" if left > right else "no", least, told((paid[name] - paid[PLAN])[None], "+.3f"), f"{bound:+.3f}"),
+            *(
+                "yes" if left > right else "no",
+                least,
+                with_interval((paid[name] - paid[PLAN])[None], "+.3f"),
+                f"{bound:+.3f}",
+            ),
         )
     return shown
 

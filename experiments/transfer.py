@@ -21,7 +21,7 @@ from rich.table import Table
 
 from experiments import answer, asked
 from experiments.generalise import loaded, parted
-from experiments.intervals import relative, told
+from experiments.intervals import relative, with_interval
 from torta_jax.cli import world as worlds
 from torta_jax.cli.options import Compare
 from torta_jax.evaluate.episode import counts, measures
@@ -87,7 +87,7 @@ def costs(title: str, found: Measured, reference: str) -> Table:
     for name, values in found.items():
         differences = (values["objective_s_per_task"] - found[other]["objective_s_per_task"][0] for other in against)
         shown.add_row(
-            *(name, f"{values['objective_s_per_task'].mean():.2f}", *map(told, differences)),
+            *(name, f"{values['objective_s_per_task'].mean():.2f}", *map(with_interval, differences)),
             *(f"{values[key].mean():.2f}" for key in ("response_s", "power_cost_usd", "overhead_s_per_task")),
             f"{values['dropped'].mean():.3f}",
         )
@@ -101,8 +101,8 @@ def against_skylb(title: str, found: Measured) -> Table:
     for column in (*names.values(), "load balance", "drops %"):
         shown.add_column(column, justify="right")
     for name, values in found.items():
-        cells = (told(relative(values[key], found["skylb"][key][0]), "+.1f") for key in names)
-        balance = told(values["load_balance"] - found["skylb"]["load_balance"][0])
+        cells = (with_interval(relative(values[key], found["skylb"][key][0]), "+.1f") for key in names)
+        balance = with_interval(values["load_balance"] - found["skylb"]["load_balance"][0])
         shown.add_row(name, *cells, balance, f"{values['dropped'].mean():.3f}")
     return shown
 

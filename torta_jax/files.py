@@ -1,5 +1,7 @@
 """Reading and writing a user's files: one wording for what can be wrong with any."""
 
+import contextlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,16 +14,39 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
 
 
 def writable(option: str, path: str | Path, *, directory: bool = False) -> None:
-    """Make the directory of a file, or one itself, and raise `InputError` unless files can be written there."""
+    """Raise `InputError` unless a file, or files in a directory, can be written; leaves nothing behind."""
     path = Path(path)
-    place = path if directory else path.parent
-    require(directory or not path.is_dir(), f"{option} {path}: is a directory, a file was expected")
+    place, created = path if directory else path.parent, []
     try:
+        require(directory or not path.is_dir(), f"{option} {path}: is a directory, a file was expected")
+        created = [place for place in (place, *place.parents) if not place.exists()]
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             pass
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{option} {path}: cannot write there ({reason})") from error
+    finally:
+        for place in created:
+            with contextlib.suppress(OSError, ValueError):  # never there, or already somebody's
+                place.rmdir()
+
+
+def put(path: Path, content: bytes) -> None:
+    """Put a file of `--out` in its place in one step: a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{option} {path}: cannot write there ({error.strerror})") from error
+        raise InputError(f"--out: cannot write {path} ({error.strerror})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_text(path: str | Path) -> str:

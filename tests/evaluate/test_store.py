@@ -101,7 +101,7 @@ def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path):
     assert (tmp_path / "file").read_text() == ""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "figures").write_text("")
-    with pytest.raises(InputError, match=r"--out .*run: cannot write there"):
+    with pytest.raises(InputError, match=r"--out .*run/figures: cannot write there"):
         Store(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
 

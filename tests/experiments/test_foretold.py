@@ -21,7 +21,7 @@ SLOTS = 6
 def test_the_rates_that_are_told_begin_with_the_coming_slots_and_end_with_the_last(slot, monkeypatch):
     world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
     monkeypatch.setattr(foretold.NETWORK.__class__, "apply", lambda self, parameters, seen: seen)
-    policy = foretold.told(numbers(foretold.Told(**vars(schedulers.get("torta")))), world)
+    policy = foretold.informed(numbers(foretold.Told(**vars(schedulers.get("torta")))), world)
     flows = fluid.reset(world, Physics(), policy)
     observation = fluid.observe(flows, world, Physics()).replace(slot=jnp.int32(slot))
     state = policy.init(world.cluster)

@@ -227,7 +227,9 @@ class SolveTransport:
     balanced: Annotated[
         bool, tyro.conf.arg(help="capacities are shares of all demand, whatever they add up to", help_behavior_hint="")
     ] = False
-    epsilon: Annotated[float, _arg("SHARE", "entropy as a share of the mean cost; less is sharper", "0.01")] = 0.01
+    epsilon: Annotated[
+        float, _arg("SHARE", "entropy as a share of the mean cost, above 0 up to 10; less is sharper", "0.01")
+    ] = 0.01
     out: Annotated[str | None, _OUT] = None
     overwrite: Annotated[bool, _OVERWRITE] = False
     json: Annotated[bool, _JSON] = False

@@ -1,4 +1,4 @@
-"""Which values every option of `torta compare` allows, on the command line and in a file alike."""
+"""Which values the options of `torta compare`, on the command line and in a file alike, and of `torta train` allow."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def check(place: str, option: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Within:
-    """Numbers of a type between two, which are allowed, too; printed as help shows them."""
+    """A number of a type from `low` to `high`, both included; printed as help shows it."""
 
     low: float
     high: float

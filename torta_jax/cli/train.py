@@ -12,7 +12,7 @@ from torta_jax.cli import cache, memory
 from torta_jax.cli.options import Train, TrainPaper
 from torta_jax.cli.rules import INTERRUPTED
 from torta_jax.errors import InputError, require
-from torta_jax.files import writable
+from torta_jax.files import put, writable
 
 CONFIG, LOG, CURVES, POLICY, CHECKPOINTS = "config.json", "log.parquet", "curves.png", "policy.npz", "checkpoints"
 FREE = ("out", "resume", "overwrite", "quiet")
@@ -30,7 +30,6 @@ def run(options: Train) -> int:
     import jax
 
     from torta_jax.cli.progress import Updates
-    from torta_jax.evaluate.store import replace
     from torta_jax.learn import checkpoint, train
 
     directory = Path(options.out)
@@ -59,7 +58,7 @@ def run(options: Train) -> int:
             shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)  # a training that this one replaces
             begun = True
         told = facts | {"updates_done": int(trained.state.updates)}
-        replace(directory / CONFIG, (json.dumps(facts, indent=2) + "\n").encode())
+        put(directory / CONFIG, (json.dumps(facts, indent=2) + "\n").encode())
         _write(directory, trained.log, recipe.learned(trained.state), told)
 
     keep = train.keep_in(directory / CHECKPOINTS, facts, write)
@@ -99,16 +98,15 @@ def _write(directory: Path, rows: list[dict[str, float]], learned: Any, facts: d
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from torta_jax.evaluate.store import replace
     from torta_jax.plots.curves import learning_curves
     from torta_jax.plots.style import render
     from torta_jax.schedulers.policy_file import pack
 
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), table, compression="zstd")
-    replace(directory / LOG, table.getvalue())
-    replace(directory / CURVES, render(learning_curves(rows), "png"))
-    replace(directory / POLICY, pack(jax.device_get(learned), facts))
+    put(directory / LOG, table.getvalue())
+    put(directory / CURVES, render(learning_curves(rows), "png"))
+    put(directory / POLICY, pack(jax.device_get(learned), facts))
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

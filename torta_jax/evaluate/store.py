@@ -9,13 +9,10 @@ summary.json              the document that `--json` prints
 manifest.json             SHA-256 of every part above; `complete` once all are written
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from torta_jax.errors import InputError, require
+from torta_jax.errors import require
 from torta_jax.evaluate.episode import Episode
+from torta_jax.files import put, writable
 from torta_jax.sim.metrics import TIMES
 from torta_jax.types import Drop
 
@@ -49,12 +47,8 @@ class Store:
 
     def __init__(self, directory: str | Path, *, overwrite: bool = False):
         self.directory = Path(directory)
-        try:
-            for folder in (self.directory, *(self.directory / name for name in FOLDERS)):
-                _prove_writable(folder)
-        except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"--out {self.directory}: cannot write there ({reason})") from error
+        for folder in (self.directory, *(self.directory / name for name in FOLDERS)):
+            writable("--out", folder, directory=True)
         self.replaces = finished = self._manifest().get("complete") is True
         remedy = "choose another directory or add --overwrite"
         require(overwrite or not finished, f"--out {self.directory}: holds a finished result; {remedy}")
@@ -67,7 +61,7 @@ class Store:
             self._write_manifest(complete=False)
             self._remove(self._checksums)
             self._checksums = {}
-        replace(self.directory / name, content)
+        put(self.directory / name, content)
         self._checksums[name] = hashlib.sha256(content).hexdigest()
         self._write_manifest(complete=False)
 
@@ -77,7 +71,7 @@ class Store:
 
     def _write_manifest(self, complete: bool) -> None:
         parts = dict(sorted((self._checksums or {}).items()))
-        replace(self.directory / MANIFEST, json_bytes({"complete": complete, "sha256": parts}))
+        put(self.directory / MANIFEST, json_bytes({"complete": complete, "sha256": parts}))
 
     def _previous(self) -> dict[str, str]:
         """Parts that an earlier run listed here."""
@@ -139,33 +133,3 @@ def _parquet(columns: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _prove_writable(directory: Path) -> None:
-    """Create a directory and write in it; what was created is taken away again."""
-    created = [place for place in (directory, *directory.parents) if not place.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    finally:
-        for place in created:
-            with contextlib.suppress(OSError):  # never there, or already somebody's
-                place.rmdir()
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put a file in its place in one step: a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {path} ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -64,12 +64,13 @@ def optimise(
     rate: float = 0.05,
     luck: jax.Array | None = None,
 ) -> tuple[Script, jax.Array]:
-    """The best script found from what `policy` does, and the cost [steps] of each that was tried; pure, for vmap.
+    """The best script found from what `policy` does, and the cost [steps] of each tried, in seconds per task; pure.
 
     Args:
         steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
-        luck: keys [n] in place of the world's own, which draw other counts; rates, prices and events stay the world's.
-            The script is the best for the mean of their costs, and starts from the mean of what the policy does.
+        luck: keys [n] in place of the world's own, which draw other counts, other lane times and others who are found
+            when a slot begins; rates, prices and events stay the world's. The script is the best for the mean of their
+            costs, and starts from the mean of what the policy does.
 
     Raises:
         InputError: for `LAST` slots or fewer, in which nothing is free.
