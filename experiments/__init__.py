@@ -1,8 +1,9 @@
 """One script per figure or table, the calibration, and the benchmarks. They use public names only."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -22,6 +23,19 @@ def answer(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def short_names(files: Sequence[Path], taken: Collection[str]) -> list[str]:
+    """Names of a user's files: of their folders, or the whole paths where two are alike or one is taken.
+
+    Raises:
+        InputError: a file is there twice.
+    """
+    short = [path.resolve().parent.name for path in files]
+    alone = len({*short, *taken}) == len(short) + len(taken)
+    names = short if alone else list(map(str, files))
+    require(len(set(names)) == len(names), "files: the same one twice")
+    return names
 
 
 def asked(options: type[T], about: str | None, may_be_zero: tuple[str, ...] = ()) -> T:

@@ -27,7 +27,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, asked
+from experiments import answer, asked, short_names
 from experiments.intervals import relative, share_of_gap, with_interval
 from torta_jax import schedulers
 from torta_jax.errors import InputError, require
@@ -195,12 +195,8 @@ def table(title: str, found: Found, reference: str, trainings: Sequence[str], bo
 
 
 def loaded(paths: Sequence[Path]) -> dict[str, Learned]:
-    """The policies of some files, by the names of their folders; by the whole path where two are alike."""
-    short = [path.resolve().parent.name for path in paths]
-    others = (*schedulers.NAMES, *schedulers.LEARNED)
-    alone = len({*short, *others}) == len(short) + len(others)
-    names = short if alone else list(map(str, paths))
-    require(len(set(names)) == len(names), "files: the same one twice")
+    """The policies of some files by their names."""
+    names = short_names(paths, {*schedulers.NAMES, *schedulers.LEARNED})
     return {name: of_torta(path) for name, path in zip(names, paths, strict=True)}
 
 

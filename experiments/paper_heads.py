@@ -19,7 +19,7 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, asked
+from experiments import answer, asked, short_names
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import InputError
@@ -77,13 +77,12 @@ def main() -> None:
     day = workload.calm(DAY, cluster.num_regions)
     closed = Actor(**vars(schedulers.get("torta-paper")), head=Gate(), latent=jnp.zeros((cluster.num_regions, 2)))
     policies = {"plan of each slot": routing.by_plan(closed), "closed form": closed}
-    for path in options.files:
+    for name, path in zip(short_names(options.files, policies), options.files, strict=True):
         policy = schedulers.load(path)
         if not isinstance(policy, Actor):
             raise InputError(f"{path}: not a policy of `torta train torta-paper`")
         check_policy(policy, str(path), cluster.num_regions)
-        short = path.resolve().parent.name
-        policies[str(path) if short in policies else short] = policy
+        policies[name] = policy
     shown = Table(title=f"{options.topology}: Eq 3 and Eq 5 without luck")
     shown.add_column("policy")
     for column in ("reward", "E‖A − P*‖", "largest", "s", "queue"):
