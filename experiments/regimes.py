@@ -10,6 +10,7 @@ capacitated plan of each slot. Negative is better.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ LEARNED, FIXED, PLAN = "network", "fixed numbers", "plan of each slot"
 
 UNSEEN = 1_000_006
 """Keys of the worlds to judge on are folded from this number."""
+
+Tell = Callable[[str], None]
 
 Found = dict[str, tuple[np.ndarray, np.ndarray]]
 """Objective [trainings, clusters] of each policy in the task and in the fluid model."""
@@ -71,13 +74,15 @@ def train(kind: Range, objective: Objective, key: jax.Array, *, blind: bool, upd
     return lax.scan(lambda state, _: learner.update(state, settings), begin, None, updates)[0].parameters
 
 
-def policies(kind: Range, objective: Objective, options: Options) -> dict[str, list[Any]]:
+def policies(kind: Range, objective: Objective, options: Options, tell: Tell) -> dict[str, list[Any]]:
     """What is compared, and every training of it."""
     size = {"updates": options.updates, "worlds": options.worlds}
     torta = schedulers.get("torta")
 
     def trained(seed: int, blind: bool) -> Learned:
         learned = train(kind, numbers(objective), jax.random.key(seed), blind=blind, **size)
+        jax.block_until_ready(learned)
+        tell(f"trained {FIXED if blind else f'{LEARNED} {seed + 1} of {options.trainings}'}")
         return Learned(**vars(torta), parameters=learned, blind=blind)
 
     return {
@@ -87,7 +92,7 @@ def policies(kind: Range, objective: Objective, options: Options) -> dict[str, l
     }
 
 
-def cell(noise: float, switching: float, options: Options) -> Found:
+def cell(noise: float, switching: float, options: Options, tell: Tell) -> Found:
     """What every policy costs on unseen clusters with so much noise, where switching costs so much."""
     kind, objective = pathwise.floats(kind_of(noise)), Objective(switching_weight=switching)
     judged = generalise.Options((), clusters=options.clusters, slots=options.slots, root=UNSEEN)
@@ -101,7 +106,7 @@ def cell(noise: float, switching: float, options: Options) -> Found:
             np.stack([cost(generalise.in_tasks(worlds, numbers(policy), judged)) for policy in trained]),
             np.stack([cost(generalise.in_fluid(worlds, numbers(policy), judged)) for policy in trained]),
         )
-        for name, trained in policies(kind, objective, options).items()
+        for name, trained in policies(kind, objective, options, tell).items()
     }
 
 
@@ -151,6 +156,11 @@ def draw(found: dict[tuple[float, float], Found], options: Options) -> Figure:
     return figure
 
 
+def told(console: Console, begun: float, where: str, what: str) -> None:
+    """One line of progress."""
+    console.print(f"{where}: {what}, {time.perf_counter() - begun:.0f} s")
+
+
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     if options.out is not None:
@@ -159,9 +169,9 @@ def main() -> None:
     try:
         for noise in options.noise:
             for switching in options.switching:
-                begun = time.perf_counter()
-                found[noise, switching] = cell(noise, switching, options)
-                console.print(f"noise {noise:g}, switching {switching:g}: {time.perf_counter() - begun:.0f} s")
+                tell = partial(told, console, time.perf_counter(), f"noise {noise:g}, switching {switching:g}")
+                found[noise, switching] = cell(noise, switching, options, tell)
+                tell("done")
     finally:  # an interruption does not cost the cells that are done, each of many minutes
         if found:
             Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
