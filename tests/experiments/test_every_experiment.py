@@ -93,7 +93,7 @@ def test_an_interruption_is_one_line(run, monkeypatch):
 
 
 def test_an_interruption_of_a_long_experiment_does_not_cost_what_is_done(run, monkeypatch):
-    def cell(noise, switching, options):
+    def cell(noise, switching, options, tell):
         if switching > 1:
             raise KeyboardInterrupt
         costs = {"plan of each slot": 10.0, "fixed numbers": 9.0, "network": 8.1}
