@@ -1,5 +1,6 @@
 """One script per figure or table, the calibration, and the benchmarks. They use public names only."""
 
+import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import tyro
 
 from torta_jax.errors import InputError, require
+from torta_jax.files import writable
 
 T = TypeVar("T")
 
@@ -39,12 +41,26 @@ def short_names(files: Sequence[Path], taken: Collection[str]) -> list[str]:
 
 
 def asked(options: type[T], about: str | None, may_be_zero: tuple[str, ...] = ()) -> T:
-    """The options of an experiment from the command line; those that count something are 1 or more."""
-    found: Any = tyro.cli(options, description=about)
+    """The options of an experiment from the command line.
+
+    Those that count something are 1 or more, measures are finite and not negative, lists are not empty; but for those
+    that may be zero.
+    """
+    module = sys.modules["__main__"].__spec__
+    found: Any = tyro.cli(options, description=about, prog=module and f"python -m {module.name}")
     for field in fields(found):
-        value = getattr(found, field.name)
+        value, option = getattr(found, field.name), f"--{field.name.replace('_', '-')}"
         least = 0 if field.name in may_be_zero else 1
+        require(value != () or not least or field.name == "files", f"{option}: one or more are needed")
         for each in value if isinstance(value, tuple) else (value,):
-            good = not isinstance(each, int) or isinstance(each, bool) or each >= least
-            require(good, f"--{field.name.replace('_', '-')} = {each}: {least} or more is needed")
+            if isinstance(each, int) and not isinstance(each, bool):
+                require(each >= least, f"{option} = {each}: {least} or more is needed")
+            if isinstance(each, float):
+                require(0 <= each < math.inf, f"{option} = {each:g}: a finite number is needed, 0 or more")
     return found
+
+
+def drawable(out: Path) -> None:
+    """Raise `InputError` unless a picture can be written there."""
+    require(out.suffix == ".png", f"--out {out}: a name that ends in .png is needed")
+    writable("--out", out)

@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, asked
+from experiments import answer, asked, drawable
 from experiments.intervals import with_interval
 from torta_jax import cluster as clusters
 from torta_jax import schedulers, workload
 from torta_jax.errors import require
 from torta_jax.evaluate.rollout import world_keys
-from torta_jax.files import put, writable
+from torta_jax.files import put
 from torta_jax.learn import forecasts, predictor, routing
 from torta_jax.learn.recipes import DAY
 from torta_jax.plots.style import colours, render, styled
@@ -220,7 +220,7 @@ def main() -> None:
         options.slots > SKIPPED, f"--slots = {options.slots}: more than {SKIPPED} are needed, the first do not count"
     )
     if options.out is not None:
-        writable("--out", options.out)
+        drawable(options.out)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     out.print(accuracies())
     found = figure_12(options, console.print)

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked, generalise
+from experiments.compared import compared
 from experiments.intervals import relative, share_of_gap
 from torta_jax import schedulers
-from torta_jax.cli import world as worlds
-from torta_jax.cli.options import Compare
+from torta_jax.cli.world import World as Compared
 from torta_jax.evaluate.rollout import world_keys
 from torta_jax.schedulers.trained import TOPOLOGIES
 from torta_jax.sim import fluid
@@ -68,17 +68,16 @@ def in_the_mean(trace: Trace, cluster: Cluster, slots: int) -> tuple[Synthetic, 
     return made, jnp.asarray(named + unnamed[:, None] * np.asarray(cluster.demand_share), float)
 
 
-def made(compare: Compare) -> tuple[World, int]:
+def made(built: Compared) -> tuple[World, int]:
     """[seeds] worlds of a comparison, and its number of slots."""
-    built = worlds.build(compare)
     slots = built.scenario.alive.shape[0]
     workload, rate = built.workload, None
     if isinstance(workload, Trace):
         workload, rate = in_the_mean(workload, built.cluster, slots)
     make = lambda key: make_world(built.cluster, workload, built.scenario, key, slots)  # noqa: E731
-    found = jax.jit(jax.vmap(make))(world_keys(range(compare.seeds)))
+    found = jax.jit(jax.vmap(make))(world_keys(range(built.options.seeds)))
     if rate is not None:
-        rates = jnp.broadcast_to(rate, (compare.seeds, *rate.shape))
+        rates = jnp.broadcast_to(rate, (built.options.seeds, *rate.shape))
         found = found.replace(prepared=found.prepared.replace(rate=rates))
     return found, slots
 
@@ -92,22 +91,20 @@ def costs(found: World, slots: int, policies: dict[str, Any], steps: int) -> dic
 
 
 def main() -> None:
-    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("topologies",)), Console(stderr=True, highlight=False)
     if options.slots is not None:
         generalise.long_enough(options.slots)
     policies = {} if options.file is None else generalise.loaded([options.file])
     policies |= {name: schedulers.get(name) for name in ("torta", NETWORK)}
     reference = next(iter(policies))
-    size: dict[str, Any] = {"policies": ("torta",), "seeds": options.seeds, "slots": options.slots}
-    every = {name: Compare(topology=name, **size) for name in options.topologies}
-    if options.trace is not None:
-        every[options.trace.stem] = Compare(trace=str(options.trace), **size)
+    size = {"seeds": options.seeds, "slots": options.slots}
+    built = compared(options.topologies, options.trace, policies=("torta",), **size)
     shown = Table(title="Eq 1 per task in the fluid model; of the gap to foresight, what a policy closes")
     for column in ("world", "policy", "s/task", f"against {reference}, %", "of gap %"):
         shown.add_column(column, justify="left" if column in ("world", "policy") else "right")
-    for name, compare in every.items():
+    for name, world in built.items():
         begun = time.perf_counter()
-        cost = costs(*made(compare), policies, options.steps)
+        cost = costs(*made(world), policies, options.steps)
         console.print(f"{name}: {time.perf_counter() - begun:.0f} s")
         base = cost[reference]
         gap = base - cost["foresight"]

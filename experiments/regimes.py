@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import answer, asked, generalise
+from experiments import answer, asked, drawable, generalise
 from experiments.intervals import relative, with_interval
 from torta_jax import schedulers
-from torta_jax.files import put, writable
+from torta_jax.files import put
 from torta_jax.learn import pathwise
 from torta_jax.learn.worlds import CALM, Range
 from torta_jax.plots.style import render, styled
@@ -164,14 +165,15 @@ def told(console: Console, begun: float, where: str, what: str) -> None:
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     if options.out is not None:
-        writable("--out", options.out)
-    found: dict[tuple[float, float], Found] = {}
+        drawable(options.out)
+    cells, found = list(product(options.noise, options.switching)), dict[tuple[float, float], Found]()
+    console.print(f"{len(cells)} cells, each with {options.trainings + 1} trainings; compiling first")
     try:
-        for noise in options.noise:
-            for switching in options.switching:
-                tell = partial(told, console, time.perf_counter(), f"noise {noise:g}, switching {switching:g}")
-                found[noise, switching] = cell(noise, switching, options, tell)
-                tell("done")
+        for noise, switching in cells:
+            number = f"{len(found) + 1} of {len(cells)}, noise {noise:g} and switching {switching:g}"
+            tell = partial(told, console, time.perf_counter(), number)
+            found[noise, switching] = cell(noise, switching, options, tell)
+            tell("done")
     finally:  # an interruption does not cost the cells that are done, each of many minutes
         if found:
             Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))

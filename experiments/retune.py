@@ -63,7 +63,7 @@ def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     policy = generalise.of_torta(options.file)
     parameters, facts = unpack(options.file)
-    require(not options.out.exists(), f"--out {options.out}: exists")
+    require(not options.out.exists(), f"--out {options.out}: is there already; choose another file")
     writable("--out", options.out)
     size = generalise.Options((), clusters=options.clusters, slots=options.slots, root=TUNING)
     every = [generalise.held_out(size, kind, 12) for kind in KINDS.values()]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import answer, asked
+from experiments.compared import compared
 from experiments.generalise import loaded, parted
 from experiments.intervals import relative, with_interval
-from torta_jax.cli import world as worlds
-from torta_jax.cli.options import Compare
+from torta_jax.cli.world import World as Compared
 from torta_jax.evaluate.episode import counts, measures
 from torta_jax.evaluate.rollout import evaluate
 from torta_jax.schedulers import Learned
@@ -53,15 +53,14 @@ class Options:
     slots: int | None = None  # default: those of `torta compare`
 
 
-def measured(compare: Compare, files: dict[str, Learned], trainings: Sequence[str]) -> Measured:
+def measured(built: Compared, files: dict[str, Learned], trainings: Sequence[str]) -> Measured:
     """Every policy in the worlds of a comparison, and the mean of several trainings."""
-    built = worlds.build(compare)
     episodes = evaluate(
         built.cluster,
         built.workload,
         built.scenario,
         built.policies | files,
-        compare.seeds,
+        built.options.seeds,
         built.facts["slots"],
         physics=built.physics,
     )
@@ -108,17 +107,15 @@ def against_skylb(title: str, found: Measured) -> Table:
 
 
 def main() -> None:
-    options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("topologies",)), Console(stderr=True, highlight=False)
     files = loaded(options.files)
     reference, trainings = parted(files)
-    size: dict[str, Any] = {"policies": OTHERS, "seeds": options.seeds, "slots": options.slots}
-    every = {name: Compare(topology=name, room=ROOM, **size) for name in options.topologies}
-    if options.trace is not None:
-        every[options.trace.stem] = Compare(trace=str(options.trace), **size)
+    size = {"seeds": options.seeds, "slots": options.slots}
+    built = compared(options.topologies, options.trace, policies=OTHERS, room=ROOM, **size)
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    for title, compare in every.items():
+    for title, world in built.items():
         begun = time.perf_counter()
-        found = measured(compare, files, trainings)
+        found = measured(world, files, trainings)
         console.print(f"{title}: {time.perf_counter() - begun:.0f} s")
         out.print(costs(title, found, reference))
         out.print(against_skylb(title, found))

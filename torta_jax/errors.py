@@ -1,7 +1,8 @@
 """The one error a user's own mistake raises, and the help it gives."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -14,10 +15,23 @@ class InputError(ValueError):
 def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
     """An error for a name that is not in `known`, with the nearest one suggested."""
     names = sorted(known)
-    lower = {each.lower(): each for each in names}
-    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    return InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(names)})")
+    return InputError(f"unknown {what} {name!r}{near(str(name), names)} (known: {', '.join(names)})")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message: the name that may be meant, or nothing."""
+    lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f"; did you mean {lower[found[0]]!r}?" if found else ""
+
+
+@contextmanager
+def about(place: str) -> Iterator[None]:
+    """Let an `InputError` that is raised inside begin with the place it is about: an option, a file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def require(condition: bool, message: str) -> None:

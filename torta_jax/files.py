@@ -5,26 +5,31 @@ import os
 import tempfile
 from pathlib import Path
 
-from torta_jax.errors import InputError, require
+from torta_jax.errors import InputError, near, require
 
 
 def unreadable(path: str | Path, error: Exception) -> InputError:
-    """The error for a file that is not there or cannot be read."""
-    return InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
+    """The error for a file that is not there or cannot be read, with the nearest name that is there."""
+    hint = ""
+    if isinstance(error, FileNotFoundError):
+        with contextlib.suppress(OSError):
+            hint = near(Path(path).name, [each.name for each in Path(path).parent.iterdir()])
+    return InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}){hint}")
 
 
 def writable(option: str, path: str | Path, *, directory: bool = False) -> None:
     """Raise `InputError` unless a file, or files in a directory, can be written; leaves nothing behind."""
     path = Path(path)
-    place, created = path if directory else path.parent, []
+    require(directory or not path.is_dir(), f"{option} {path}: is a directory, a file was expected")
+    place = path if directory else path.parent
+    created = [place for place in (place, *place.parents) if not place.exists()]
     try:
-        require(directory or not path.is_dir(), f"{option} {path}: is a directory, a file was expected")
-        created = [place for place in (place, *place.parents) if not place.exists()]
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             pass
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
+        files = [str(place) for place in (place, *place.parents) if place.exists() and not place.is_dir()]
+        reason = f"{files[0]} is no directory" if files else getattr(error, "strerror", None) or error
         raise InputError(f"{option} {path}: cannot write there ({reason})") from error
     finally:
         for place in created:

@@ -8,7 +8,7 @@ import pytest
 
 from torta_jax.cli import progress
 from torta_jax.cli.main import main
-from torta_jax.learn import train
+from torta_jax.learn import recipes, train
 from torta_jax.schedulers.policy_file import unpack
 
 SMALL = ["--worlds", "2", "--slots", "14", "--regions", "3", "--servers", "3", "-q"]
@@ -68,7 +68,14 @@ def test_a_policy_without_checkpoints_is_kept_unless_asked(directory, tmp_path, 
 def test_a_directory_that_cannot_be_written_is_named_before_any_work(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["train", "torta", "--out", str(tmp_path / "file" / "new"), *SMALL]) == 2
-    assert "cannot write there" in capsys.readouterr().err
+    assert f"cannot write there ({tmp_path / 'file'} is no directory)" in capsys.readouterr().err
+
+
+def test_a_training_is_not_written_into_the_result_of_a_comparison(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")
+    for more in ([], ["--overwrite"]):
+        assert main(["train", "torta", "--out", str(tmp_path), *SMALL, *more]) == 2
+        assert "holds a comparison; choose another directory" in capsys.readouterr().err
 
 
 def test_a_training_that_was_interrupted_and_resumed_ends_with_the_same_bytes(directory, tmp_path, capsys, monkeypatch):
@@ -97,6 +104,13 @@ def test_a_training_of_something_else_is_not_resumed(directory, capsys):
     words = ["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--resume", "--regions", "4"]
     assert main(words) == 2
     assert "was made with regions = 3, not 4" in capsys.readouterr().err
+
+
+def test_a_training_of_another_policy_is_refused_before_any_work(directory, capsys, monkeypatch):
+    monkeypatch.setattr(recipes, "torta_paper", None)
+    words = ["train", "torta-paper", "--out", str(directory), "--updates", "2", "-q", "--resume"]
+    assert main(words) == 2
+    assert "was made with policy = 'torta', not 'torta-paper'" in capsys.readouterr().err
 
 
 def test_the_policy_runs_in_a_comparison_of_another_number_of_regions(directory, capsys):
@@ -137,9 +151,9 @@ def test_the_papers_policy_is_refused_where_there_are_other_regions(paper, capsy
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--head", "gait"], "unknown head 'gait'; did you mean 'gate'?"),
-        (["--rule", "step"], "unknown rule 'step'"),
-        (["--topology", "abilen"], "did you mean 'abilene'?"),
+        (["--head", "gait"], "--head: unknown head 'gait'; did you mean 'gate'?"),
+        (["--rule", "step"], "--rule: unknown rule 'step'"),
+        (["--topology", "abilen"], "--topology: unknown topology 'abilen'; did you mean 'abilene'?"),
         (["--steps", "4"], "--steps = 4: a whole number from 5 to 900"),
         (["--envs", "3", "--steps", "5"], "envs = 3 and steps = 5: a product is needed that 4 divides"),
         (["--worlds", "4"], "--worlds"),
@@ -156,7 +170,7 @@ def test_a_mistake_about_the_papers_policy_is_one_message(words, told, tmp_path,
         (["--updates", "0"], "--updates = 0: a whole number from 1 to 1000000"),
         (["--slots", "12"], "--slots = 12: a whole number from 13 to 10000"),
         (["--learning-rate", "nan"], "--learning-rate = nan: a number from 1e-08 to 1"),
-        (["--kinds", "clam"], "unknown kind of world 'clam'; did you mean 'calm'?"),
+        (["--kinds", "clam"], "--kinds: unknown kind of world 'clam'; did you mean 'calm'?"),
         (["--resume"], "no checkpoint to resume from"),
         (["--resume", "--overwrite"], "--resume and --overwrite: only one of them"),
     ],
@@ -170,5 +184,12 @@ def test_a_file_that_is_no_policy_is_named(tmp_path, capsys):
     (tmp_path / "it.npz").write_bytes(b"PK nothing")
     assert main(["compare", "--policy-file", str(tmp_path / "it.npz")]) == 2
     assert "not a policy file, or a damaged one" in capsys.readouterr().err
-    assert main(["compare", "--policy-file", str(tmp_path / "no.npz")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert main(["compare", "--policy-file", str(tmp_path / "its.npz")]) == 2
+    assert "cannot be read (No such file or directory); did you mean 'it.npz'?" in capsys.readouterr().err
+
+
+def test_where_a_directory_is_given_the_policy_in_it_is_named(directory, capsys):
+    assert main(["compare", "--policy-file", str(directory)]) == 2
+    assert f"is a directory; its policy is {directory / 'policy.npz'}" in capsys.readouterr().err
+    assert main(["compare", "--policies", "torta-trained"]) == 2
+    assert "--policies: torta-trained is the policy of --policy-file" in capsys.readouterr().err

@@ -70,8 +70,15 @@ class Steps:
         return f", about {(now - since) / (finished - start) * (needed - finished):.0f} s left"
 
 
+LIVE = (
+    *("cost", "reward", "improvement", "farthest", "advantage"),
+    *("explained_variance", "kl", "clip_fraction", "gradient_norm", "learning_rate"),
+)
+"""Numbers of an update that are shown, of those that are logged."""
+
+
 class Updates:
-    """Progress over the updates of a training on stderr, with the numbers of the last one; a context manager.
+    """Progress over the updates of a training on stderr, with numbers of the last one; a context manager.
 
     Args:
         quiet: say nothing.
@@ -104,7 +111,8 @@ class Updates:
         now = time.monotonic()
         first = self._first is None
         self._first = self._first or (now, done)
-        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items())
+        shown = {name: row[name] for name in LIVE if name in row}
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
             self._bar.update(self._task, description="updates", completed=done, total=total, numbers=numbers)
         elif self._plain and (first or done == total or now - self._last > EVERY_S):

@@ -11,10 +11,10 @@ from typing import Any
 from torta_jax.cli import cache, memory
 from torta_jax.cli.options import Train, TrainPaper
 from torta_jax.cli.rules import INTERRUPTED
-from torta_jax.errors import InputError, require
+from torta_jax.errors import InputError, about, require
 from torta_jax.files import put, writable
 
-CONFIG, LOG, CURVES, POLICY, CHECKPOINTS = "config.json", "log.parquet", "curves.png", "policy.npz", "checkpoints"
+CONFIG, LOG, CURVES, CHECKPOINTS = "config.json", "log.parquet", "curves.png", "checkpoints"
 FREE = ("out", "resume", "overwrite", "quiet")
 """Options that may change where training is resumed; the others make the training what it is."""
 
@@ -30,26 +30,31 @@ def run(options: Train) -> int:
     import jax
 
     from torta_jax.cli.progress import Updates
+    from torta_jax.evaluate.store import MANIFEST
     from torta_jax.learn import checkpoint, train
+    from torta_jax.schedulers.trained import POLICY
 
     directory = Path(options.out)
+    other = (directory / MANIFEST).exists()
+    require(not other, f"--out {directory}: holds a comparison; choose another directory")
     held = [name for name in (CHECKPOINTS, POLICY) if (directory / name).exists()]
     free = options.resume or options.overwrite or not held
     require(free, f"--out {directory}: holds a training; --resume goes on, --overwrite begins anew")
-    complete = checkpoint.steps(directory / CHECKPOINTS)
-    require(bool(complete) or not options.resume, f"--out {directory}: no checkpoint to resume from")
+    asked = json.loads(json.dumps({name: value for name, value in asdict(options).items() if name not in FREE}))
+    if options.resume:
+        policy = "torta-paper" if isinstance(options, TrainPaper) else "torta"
+        step, _ = checkpoint.check(directory / CHECKPOINTS, {"policy": policy} | asked)
+        if step == options.updates:
+            print(f"torta: {directory}: all {step} updates are done, nothing is left to do", file=sys.stderr)
+            return 0
     writable("--out", directory, directory=True)
     recipe = _recipe(options)
-    asked = {name: value for name, value in asdict(options).items() if name not in FREE}
     memory.check_training(recipe.learner)
-    facts = recipe.facts | json.loads(json.dumps(asked))
+    facts = recipe.facts | asked
     state, log = jax.jit(recipe.learner.init)(jax.random.key(options.seed)), []
     if options.resume:
         _, state = checkpoint.restore(directory / CHECKPOINTS, state, facts)
         log = _read_log(directory / LOG)[: int(state.updates)]
-        if int(state.updates) == options.updates:
-            print(f"torta: {directory}: all {options.updates} updates are done, nothing is left to do", file=sys.stderr)
-            return 0
     begun = options.resume
 
     def write(trained: Any) -> None:
@@ -80,16 +85,23 @@ def run(options: Train) -> int:
 
 def _recipe(options: Train) -> Any:
     """What the options ask for; all they do not share is the recipe's."""
-    from torta_jax.learn import recipes
+    from torta_jax import cluster as clusters
+    from torta_jax.learn import constraints, recipes
+    from torta_jax.schedulers import heads
 
     given = {field.name: getattr(options, field.name) for field in fields(options)}
     own = {name: value for name, value in given.items() if name not in FREE}
     if isinstance(options, TrainPaper):
         del own["updates"]
+        for option, known in (("head", heads.get), ("topology", clusters.load), ("rule", constraints.known)):
+            with about(f"--{option}"):
+                known(own[option])
         if not options.quiet:
             print("torta: training the predictor first, on episodes recorded now", file=sys.stderr, flush=True)
         return recipes.torta_paper(**own)
     del own["seed"]
+    with about("--kinds"):
+        recipes.known(own["kinds"])
     return recipes.torta(**own)
 
 
@@ -98,14 +110,17 @@ def _write(directory: Path, rows: list[dict[str, float]], learned: Any, facts: d
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from torta_jax.learn.constraints import Targets
     from torta_jax.plots.curves import learning_curves
     from torta_jax.plots.style import render
     from torta_jax.schedulers.policy_file import pack
+    from torta_jax.schedulers.trained import POLICY
 
+    aims = {"improvement": Targets().improvement, "farthest": Targets().deviation}
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), table, compression="zstd")
     put(directory / LOG, table.getvalue())
-    put(directory / CURVES, render(learning_curves(rows), "png"))
+    put(directory / CURVES, render(learning_curves(rows, aims), "png"))
     put(directory / POLICY, pack(jax.device_get(learned), facts))
 
 

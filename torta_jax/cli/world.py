@@ -11,7 +11,7 @@ from torta_jax import schedulers
 from torta_jax.calibration import CALIBRATED
 from torta_jax.cli import memory
 from torta_jax.cli.options import Compare
-from torta_jax.errors import InputError, unknown
+from torta_jax.errors import InputError, about, unknown
 from torta_jax.evaluate.compare import REFERENCE
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
 from torta_jax.sim.state import Physics
@@ -87,7 +87,8 @@ def _policies(options: Compare) -> dict[str, Any]:
     known = (*schedulers.NAMES, *schedulers.LEARNED)
     for name in names:
         if name not in known:
-            raise InputError(f"{options.place('policies')}: {unknown('policy', name, known)}")
+            of_file = f"{name} is the policy of --policy-file" if name == TRAINED else None
+            raise InputError(f"{options.place('policies')}: {of_file or unknown('policy', name, known)}")
     found: dict[str, Any] = {name: schedulers.get(name) for name in names}
     return found if options.policy_file is None else found | {TRAINED: schedulers.load(options.policy_file)}
 
@@ -107,18 +108,14 @@ def _reference(options: Compare, policies: dict[str, Any]) -> str | None:
 def _network(options: Compare) -> clusters.Topology:
     if options.nodes is not None and options.links is not None:
         return clusters.from_csv(options.nodes, options.links)
-    try:
+    with about(options.place("topology")):
         return clusters.load(options.topology)
-    except InputError as error:
-        raise InputError(f"{options.place('topology')}: {error}") from error
 
 
 def _scenario(options: Compare, num_slots: int, regions) -> Scenario:
     events = [make(**row) for name, make in EVENTS.items() for row in getattr(options, name)]
-    try:
+    with about(str(options.config)):
         return compile_scenario(events, num_slots, tuple(regions))
-    except InputError as error:
-        raise InputError(f"{options.config}: {error}") from error
 
 
 def _with_calibrated(options: Compare) -> Compare:

@@ -56,6 +56,19 @@ def restore(directory: Path, like: Any, facts: Mapping[str, Any]) -> tuple[int, 
     Raises:
         InputError: there is none, it is damaged, of another version, or of a training with other facts.
     """
+    step, shapes = check(directory, facts)
+    place = directory.absolute() / str(step)
+    require(shapes == _shapes(like), f"{place}: of another version of this program (other arrays)")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return step, checkpointer.restore(place / "state", jax.tree.map(_abstract, like))
+
+
+def check(directory: Path, facts: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
+    """The newest checkpoint's step and the shapes of its arrays.
+
+    Raises:
+        InputError: there is none, it is damaged, of another version, or of a training with other facts.
+    """
     found = steps(directory)
     require(bool(found), f"{directory}: no checkpoint to resume from")
     place = directory.absolute() / str(found[-1])
@@ -71,9 +84,7 @@ def restore(directory: Path, like: Any, facts: Mapping[str, Any]) -> tuple[int, 
     for name, value in facts.items():
         old = before.get(name)
         require(old == value, f"{place}: was made with {name} = {old!r}, not {value!r}")
-    require(shapes == _shapes(like), f"{place}: of another version of this program (other arrays)")
-    with ocp.StandardCheckpointer() as checkpointer:
-        return found[-1], checkpointer.restore(place / "state", jax.tree.map(_abstract, like))
+    return found[-1], shapes
 
 
 def _shapes(state: Any) -> dict[str, str]:

@@ -49,6 +49,12 @@ class Multipliers(struct.PyTreeNode):
     last: jax.Array  # [2] violations of the last update
 
 
+def known(rule: str) -> None:
+    """Raise `InputError` for an unknown rule, with the nearest one."""
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+
+
 def penalty(head: Head, params: Params, targets: Targets, rule: str = "exponential") -> Penalty:
     """The terms of Eq 5 for `ppo.Learner`; what they and Theorem 3 say is logged.
 
@@ -61,8 +67,7 @@ def penalty(head: Head, params: Params, targets: Targets, rule: str = "exponenti
     Raises:
         InputError: for an unknown rule, with the nearest one.
     """
-    if rule not in RULES:
-        raise unknown("rule", rule, RULES)
+    known(rule)
 
     def loss(multipliers: Multipliers, raw: jax.Array, step: Step) -> jax.Array:
         plan, last = step.info["plan"], step.info["last"]

@@ -46,6 +46,13 @@ class Recipe(NamedTuple):
     facts: dict[str, Any]  # what it must know to make a policy of that
 
 
+def known(kinds: Sequence[str]) -> None:
+    """Raise `InputError` for an unknown kind of world, with the nearest one."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown("kind of world", kind, KINDS)
+
+
 def torta(
     *,
     updates: int,
@@ -66,9 +73,7 @@ def torta(
     Raises:
         InputError: for an unknown kind of world, with the nearest one.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("kind of world", kind, KINDS)
+    known(kinds)
     policy = numbers(Learned(**vars(schedulers.get("torta")), blind=blind))
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
     learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds))

@@ -22,6 +22,9 @@ from torta_jax.schedulers.tuned import with_numbers
 
 WEIGHTS = Path(__file__).with_name("weights")
 
+POLICY = "policy.npz"
+"""What `torta train` calls the file, in its directory."""
+
 TOPOLOGIES = ("abilene", "polska", "gabriel", "cost2")
 """Those of the paper, each with weights of its own: the paper's networks are made for one number of regions."""
 
@@ -32,6 +35,8 @@ def load(path: str | Path) -> Rules:
     Raises:
         InputError: the file cannot be read, is damaged, or holds another network than this version's.
     """
+    usual = Path(path) / POLICY
+    require(not usual.is_file(), f"{path}: is a directory; its policy is {usual}")
     parameters, facts = unpack(path)
     kind = facts.get("policy")
     if kind not in MAKERS:
