@@ -58,8 +58,8 @@ STREAM = 5
 class Options:
     """Size of the experiment."""
 
-    seeds: int = 8
-    slots: int = 480
+    seeds: int = 8  # worlds, the same for every policy
+    slots: int = 480  # of 45 s each
     out: Path | None = None  # the picture
 
 

@@ -40,10 +40,10 @@ NETWORK = "torta-learned"
 class Options:
     """Size of the experiment."""
 
-    topologies: tuple[str, ...] = TOPOLOGIES
-    trace: Path | None = None
+    topologies: tuple[str, ...] = TOPOLOGIES  # of the paper
+    trace: Path | None = None  # a CSV file, replayed on Abilene
     file: Path | None = None  # a policy of `torta train`, the reference in place of `torta`
-    seeds: int = 4
+    seeds: int = 4  # worlds, the same for every policy
     slots: int | None = None  # default: those of `torta compare`
     steps: int = 150  # of the optimiser
 

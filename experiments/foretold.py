@@ -53,12 +53,12 @@ class Options:
     """Size of the experiment."""
 
     files: Annotated[tuple[Path, Path], tyro.conf.Positional]  # of `torta train torta`: blind, and not
-    kinds: tuple[generalise.Kind, ...] = ("calm", "hard")
-    updates: int = 400
-    clusters: int = 16
+    kinds: tuple[generalise.Kind, ...] = ("calm", "hard")  # of random worlds
+    updates: int = 400  # of the network that is told
+    clusters: int = 16  # to judge on
     steps: int = 200  # of foresight
     draws: int = 8  # of the counts, for the script that knows the rates; 0: no such script
-    slots: int = 160
+    slots: int = 160  # of 45 s each
 
 
 class Told(Learned):

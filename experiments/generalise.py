@@ -64,16 +64,15 @@ OTHERS = ("torta", "skylb-engineered")
 class Options:
     """Size of the experiment."""
 
-    files: Annotated[
-        tuple[Path, ...], tyro.conf.Positional
-    ]  # of `torta train torta`; the first blind one is the reference
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    regions: tuple[int, ...] = (12,)
+    # of `torta train torta`; the first blind one is the reference
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    kinds: tuple[Kind, ...] = get_args(Kind)  # of random worlds
+    regions: tuple[int, ...] = (12,)  # in every cluster
     clusters: int = 64  # rounded up to a multiple of 8, as the next one
     foresight: int = 32  # of the clusters, how many get the bound by foresight; 0: none
     steps: int = 200  # of its optimiser
-    servers: int = 24
-    slots: int = 160
+    servers: int = 24  # per region at most
+    slots: int = 160  # of 45 s each
     root: int = HELD_OUT  # keys of the worlds are folded from this number
     out: Path | None = None  # every measure of every world, as JSON
 

@@ -34,8 +34,8 @@ class Options:
     """Size of the experiment."""
 
     clusters: int = 4  # of each kind
-    seeds: int = 16
-    slots: int = 100
+    seeds: int = 16  # worlds, the same for every policy
+    slots: int = 100  # of 45 s each
     skipped: int = 24  # slots at the beginning, when every server is on
 
 

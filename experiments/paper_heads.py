@@ -39,10 +39,10 @@ HELD_OUT = 1_000_003
 class Options:
     """Size of the experiment."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    topology: str = "abilene"
-    episodes: int = 64
-    slots: int = 60
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # of `torta train torta-paper`
+    topology: str = "abilene"  # that the policies are made for
+    episodes: int = 64  # of held-out days
+    slots: int = 60  # of 45 s each
 
 
 def measure(policy: Actor, params: routing.Params, episodes: int) -> dict[str, float]:

@@ -53,10 +53,10 @@ class Options:
     noise: tuple[float, ...] = (0.1, 0.3, 0.6)  # standard deviation of the log rate
     switching: tuple[float, ...] = (0.05, 5.0, 50.0)  # seconds per task and unit of ||A_t - A_{t-1}||_F^2
     trainings: int = 10  # of the network
-    updates: int = 150
+    updates: int = 150  # of every training
     worlds: int = 16  # per update
     clusters: int = 32  # to judge on
-    slots: int = 120
+    slots: int = 120  # of 45 s each
     out: Path | None = None  # the picture
 
 

@@ -45,11 +45,11 @@ TUNING = 1_000_004
 class Options:
     """Size of the search."""
 
-    file: Annotated[Path, tyro.conf.Positional]
-    out: Path
-    evaluations: int = 100
+    file: Annotated[Path, tyro.conf.Positional]  # of `torta train torta`
+    out: Path  # the policy file to write
+    evaluations: int = 100  # of the search
     clusters: int = 16  # of each kind
-    slots: int = 90
+    slots: int = 90  # of 45 s each
     width: float = 0.08  # of the first steps, in shares of the ranges
 
 

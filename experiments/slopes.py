@@ -40,10 +40,10 @@ class Options:
     """Size of the experiment."""
 
     file: Path | None = None
-    kinds: tuple[generalise.Kind, ...] = ("calm", "hard")
-    clusters: int = 48
-    slots: int = 60
-    step: float = 0.1
+    kinds: tuple[generalise.Kind, ...] = ("calm", "hard")  # of random worlds
+    clusters: int = 48  # of each kind
+    slots: int = 60  # of 45 s each
+    step: float = 0.1  # of the central difference
 
 
 def constants(file: Path | None) -> jax.Array:

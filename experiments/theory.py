@@ -52,9 +52,9 @@ PLAN, CLOSED, TRAINED = "plan of each slot", "closed form", "trained"
 class Options:
     """Size of the experiment."""
 
-    topologies: tuple[str, ...] = trained.TOPOLOGIES
-    seeds: int = 8
-    slots: int = 480
+    topologies: tuple[str, ...] = trained.TOPOLOGIES  # of the paper
+    seeds: int = 8  # worlds, the same for every policy
+    slots: int = 480  # of 45 s each
     probes: int = 64  # states in which L_R and L_P are measured
 
 

@@ -44,12 +44,11 @@ Measured = dict[str, dict[str, np.ndarray]]
 class Options:
     """Size of the experiment."""
 
-    files: Annotated[
-        tuple[Path, ...], tyro.conf.Positional
-    ]  # of `torta train torta`; the first blind one is the reference
-    topologies: tuple[str, ...] = TOPOLOGIES
-    trace: Path | None = None
-    seeds: int = 8
+    # of `torta train torta`; the first blind one is the reference
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    topologies: tuple[str, ...] = TOPOLOGIES  # of the paper
+    trace: Path | None = None  # a CSV file, replayed on Abilene
+    seeds: int = 8  # worlds, the same for every policy
     slots: int | None = None  # default: those of `torta compare`
 
 
