@@ -147,7 +147,9 @@ def draw(found: dict[tuple[float, float], Found], options: Options) -> Figure:
         most = max(1.0, float(np.abs(values).max()))
         axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            axes.text(column, row, f"{value:+.1f} %", ha="center", va="center")
+            where = options.noise[row], options.switching[column]
+            text = with_interval(gain(found[where], new, old), "+.1f").replace(" [", " %\n[")
+            axes.text(column, row, text, ha="center", va="center", color="white" if abs(value) > most / 2 else "black")
         axes.set_xticks(range(len(options.switching)), [f"{s:g}" for s in options.switching])
         axes.set_yticks(range(len(options.noise)), [f"{n:g}" for n in options.noise])
         axes.grid(visible=False)
