@@ -44,14 +44,14 @@ def asked(options: type[T], about: str | None, may_be_zero: tuple[str, ...] = ()
     """The options of an experiment from the command line.
 
     Those that count something are 1 or more, measures are finite and not negative, lists are not empty; but for those
-    that may be zero.
+    that may be zero, or empty.
     """
     module = sys.modules["__main__"].__spec__
     found: Any = tyro.cli(options, description=about, prog=module and f"python -m {module.name}")
     for field in fields(found):
         value, option = getattr(found, field.name), f"--{field.name.replace('_', '-')}"
         least = 0 if field.name in may_be_zero else 1
-        require(value != () or not least or field.name == "files", f"{option}: one or more are needed")
+        require(value != () or not least, f"{option}: one or more are needed")
         for each in value if isinstance(value, tuple) else (value,):
             if isinstance(each, int) and not isinstance(each, bool):
                 require(each >= least, f"{option} = {each}: {least} or more is needed")

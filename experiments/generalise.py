@@ -220,7 +220,7 @@ def parted(files: dict[str, Learned]) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    options, console = asked(Options, __doc__, ("foresight",)), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("foresight", "files")), Console(stderr=True, highlight=False)
     options = replace(options, clusters=-(-options.clusters // BATCH) * BATCH)
     options = replace(options, foresight=min(-(-options.foresight // BATCH) * BATCH, options.clusters))
     require(options.root < 2**31, f"--root = {options.root}: less than 2147483648 is needed")

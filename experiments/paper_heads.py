@@ -72,7 +72,7 @@ def measure(policy: Actor, params: routing.Params, episodes: int) -> dict[str, f
 
 
 def main() -> None:
-    options = asked(Options, __doc__)
+    options = asked(Options, __doc__, ("files",))
     cluster = clusters.build(clusters.load(options.topology))
     day = workload.calm(DAY, cluster.num_regions)
     closed = Actor(**vars(schedulers.get("torta-paper")), head=Gate(), latent=jnp.zeros((cluster.num_regions, 2)))

@@ -106,7 +106,7 @@ def against_skylb(title: str, found: Measured) -> Table:
 
 
 def main() -> None:
-    options, console = asked(Options, __doc__, ("topologies",)), Console(stderr=True, highlight=False)
+    options, console = asked(Options, __doc__, ("topologies", "files")), Console(stderr=True, highlight=False)
     files = loaded(options.files)
     reference, trainings = parted(files)
     size = {"seeds": options.seeds, "slots": options.slots}
