@@ -139,15 +139,18 @@ def tabulate(found: dict[tuple[float, float], Found]) -> Table:
 
 @styled
 def draw(found: dict[tuple[float, float], Found], options: Options) -> Figure:
-    """A map of what fixed numbers gain over the plan, and of what a network gains over those."""
+    """A map of what fixed numbers gain over the plan, and of what a network gains over those; empty where not done."""
     figure = Figure(figsize=(8.4, 3.4))
     for index, (new, old) in enumerate(((FIXED, PLAN), (LEARNED, FIXED))):
-        values = np.array([[gain(found[n, s], new, old).mean() for s in options.switching] for n in options.noise])
+        values = np.full((len(options.noise), len(options.switching)), np.nan)
+        for (noise, switching), by_name in found.items():
+            at = options.noise.index(noise), options.switching.index(switching)
+            values[at] = gain(by_name, new, old).mean()
         axes = figure.add_subplot(1, 2, index + 1)
-        most = max(1.0, float(np.abs(values).max()))
+        most = max(1.0, float(np.nanmax(np.abs(values))))
         axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            where = options.noise[row], options.switching[column]
+        for row, column in np.argwhere(np.isfinite(values)):
+            value, where = values[row, column], (options.noise[row], options.switching[column])
             text = with_interval(gain(found[where], new, old), "+.1f").replace(" [", " %\n[")
             axes.text(column, row, text, ha="center", va="center", color="white" if abs(value) > most / 2 else "black")
         axes.set_xticks(range(len(options.switching)), [f"{s:g}" for s in options.switching])
@@ -179,9 +182,9 @@ def main() -> None:
     finally:  # an interruption does not cost the cells that are done, each of many minutes
         if found:
             Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(tabulate(found))
-    if options.out is not None:
-        put(options.out, render(draw(found, options), "png"))
-        console.print(f"wrote {options.out}")
+            if options.out is not None:
+                put(options.out, render(draw(found, options), "png"))
+                console.print(f"wrote {options.out}")
 
 
 if __name__ == "__main__":

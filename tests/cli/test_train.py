@@ -9,6 +9,7 @@ import pytest
 from torta_jax.cli import progress
 from torta_jax.cli.main import main
 from torta_jax.learn import recipes, train
+from torta_jax.plots.curves import TITLES
 from torta_jax.schedulers.policy_file import unpack
 
 SMALL = ["--worlds", "2", "--slots", "14", "--regions", "3", "--servers", "3", "-q"]
@@ -23,7 +24,9 @@ def directory(tmp_path_factory):
 
 
 def test_a_training_leaves_policy_log_curves_and_checkpoint(directory):
-    assert pq.read_table(directory / "log.parquet")["update"].to_pylist() == [1, 2]
+    log = pq.read_table(directory / "log.parquet")
+    assert log["update"].to_pylist() == [1, 2]
+    assert set(log.column_names) - {"update"} <= set(TITLES)
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((directory / "config.json").read_text())["worlds"] == 2
     parameters, facts = unpack(directory / "policy.npz")
@@ -76,6 +79,14 @@ def test_a_training_is_not_written_into_the_result_of_a_comparison(tmp_path, cap
     for more in ([], ["--overwrite"]):
         assert main(["train", "torta", "--out", str(tmp_path), *SMALL, *more]) == 2
         assert "holds a comparison; choose another directory" in capsys.readouterr().err
+
+
+def test_the_result_of_a_comparison_is_not_written_into_a_training(directory, capsys):
+    for more in ([], ["--overwrite"]):
+        assert (
+            main(["compare", "--policies", "rr", "--seeds", "1", "--slots", "2", "--out", str(directory), *more]) == 2
+        )
+        assert "holds a training; choose another directory" in capsys.readouterr().err
 
 
 def test_a_training_that_was_interrupted_and_resumed_ends_with_the_same_bytes(directory, tmp_path, capsys, monkeypatch):
@@ -136,6 +147,7 @@ def test_the_papers_policy_is_trained_logged_and_compared(paper, capsys):
     row = pq.read_table(paper / "log.parquet").to_pylist()[0]
     theory = {"k0", "improvement", "deviation", "slope_response_s", "slope_power_usd", "advantage"}
     assert theory | {"reward", "kl", "clip_fraction", "explained_variance"} <= set(row)
+    assert set(row) - {"update"} <= set(TITLES)
     words = ["compare", "--policies", "torta-paper", "--policy-file", str(paper / "policy.npz")]
     assert main([*words, "--slots", "4", "--seeds", "1", "--json", "-q"]) == 0
     assert set(json.loads(capsys.readouterr().out)["policies"]) == {"torta-paper", "torta-trained"}

@@ -4,11 +4,14 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torta_jax.cli import cache
 from torta_jax.cli.options import Compare
 from torta_jax.cli.rules import INTERRUPTED, MOST_ROOM
+from torta_jax.cli.train import CHECKPOINTS
+from torta_jax.errors import require
 
 
 def run(options: Compare) -> int:
@@ -28,7 +31,11 @@ def run(options: Compare) -> int:
     from torta_jax.evaluate.compare import document
     from torta_jax.evaluate.store import Store, json_bytes
 
-    store = None if options.out is None else Store(options.out, overwrite=options.overwrite)
+    store = None
+    if options.out is not None:
+        training = (Path(options.out) / CHECKPOINTS).exists()
+        require(not training, f"--out {options.out}: holds a training; choose another directory")
+        store = Store(options.out, overwrite=options.overwrite)
     built = world.build(options)
     _announce(built, options.quiet)
     with Steps(len(built.policies), options.quiet) as progress, warnings.catch_warnings():
