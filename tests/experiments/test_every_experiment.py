@@ -16,7 +16,7 @@ CASES = {
     "fluid_gap": "--seeds 1 --slots 8 --clusters 8 --cluster-slots 8",
     "forecasting": "--seeds 1 --slots 24",
     "foresight": "--topologies abilene --seeds 1 --slots 12 --steps 2",
-    "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --draws 2 --slots 12",
+    "foretold": "BLIND NETWORK --kinds calm --updates 2 --clusters 8 --steps 2 --slots 12",
     "generalise": "BLIND NETWORK --kinds calm --clusters 8 --foresight 8 --steps 2 --servers 4 --slots 12 --regions 3",
     "observed": "--clusters 1 --seeds 2 --slots 26",
     "paper_heads": "PAPER --episodes 2 --slots 4",
@@ -100,7 +100,7 @@ def test_an_interruption_is_one_line(run, monkeypatch):
     assert "Traceback" not in printed
 
 
-def test_an_interruption_of_a_long_experiment_does_not_cost_what_is_done(run, monkeypatch):
+def test_an_interruption_of_a_long_experiment_does_not_cost_what_is_done(run, tmp_path, monkeypatch):
     def cell(noise, switching, options, tell):
         if switching > 1:
             raise KeyboardInterrupt
@@ -108,9 +108,11 @@ def test_an_interruption_of_a_long_experiment_does_not_cost_what_is_done(run, mo
         return {name: (np.full((2, 8), cost) + np.arange(8), np.full((2, 8), cost)) for name, cost in costs.items()}
 
     monkeypatch.setattr("experiments.regimes.cell", cell)
-    printed, status = run("regimes", "--noise 0.3 --switching 0.5 5")
+    picture = tmp_path / "regimes.png"
+    printed, status = run("regimes", f"--noise 0.3 --switching 0.5 5 --out {picture}")
     assert status == 130
     assert "│   0.3 │       0.5 │   13.5 │" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", MISTAKES)

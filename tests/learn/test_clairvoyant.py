@@ -1,4 +1,4 @@
-"""The bound by foresight: a script replays a policy, and optimising it only makes it cheaper."""
+"""Foresight: a script replays a policy, and optimising it only makes it cheaper."""
 
 import jax
 import jax.numpy as jnp
@@ -58,25 +58,41 @@ def test_too_few_slots_for_anything_to_be_free_are_refused():
         clairvoyant.optimise(world, numbers(schedulers.get("torta-learned")), 8)
 
 
+def test_moves_of_every_length_add_up_and_the_end_stays():
+    begun = jnp.ones((130, 1, 1))
+    still = [jnp.zeros((-(-130 // span), 1, 1)) for span in clairvoyant.SPANS]
+    single = still[3].at[jnp.array([72, 129])].set(1000.0)
+    moves = [still[0] + 1, still[1].at[1].set(10.0), still[2].at[9].set(100.0), single]
+    script = clairvoyant.moved(begun, moves)[:, 0, 0]
+    expected = np.full(130, 2.0)
+    expected[64:128] += 10
+    expected[72:80] += 100
+    expected[72] += 1000
+    expected[-clairvoyant.LAST :] = 1
+    np.testing.assert_array_equal(script, expected)
+
+
 @pytest.mark.slow
-def test_without_the_counts_the_script_is_the_best_for_the_mean_of_several_draws():
+def test_without_its_luck_the_script_is_cheaper_in_other_draws_of_it():
     world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
-    policy, luck = numbers(schedulers.get("torta-learned")), jax.random.split(jax.random.key(6), 3)
+    policy, luck = numbers(schedulers.get("torta-learned")), jax.random.split(jax.random.key(6), 8)
 
     @jax.jit
     def run():
-        best, costs = clairvoyant.optimise(world, policy, SLOTS, steps=8, rate=0.1, luck=luck)
-        cost = lambda key: pathwise.cost(world.replace(key=key), Physics(), best, Objective(), SLOTS)  # noqa: E731
-        return costs, jax.vmap(cost)(luck), cost(world.key)
+        found, costs = clairvoyant.optimise(world, policy, SLOTS, steps=15, rate=0.1, luck=False)
+        cost = lambda key, policy: pathwise.cost(  # noqa: E731
+            world.replace(key=key), Physics(), policy, Objective(), SLOTS
+        )
+        first, _ = clairvoyant.optimise(world, policy, SLOTS, steps=15, rate=0.0, luck=False)
+        return costs, jax.vmap(cost, (0, None))(luck, found), jax.vmap(cost, (0, None))(luck, first)
 
-    costs, each, own = run()
-    assert costs.min() < 0.9998 * costs[0]
-    assert each.mean() == pytest.approx(float(costs.min()), rel=1e-4)
-    assert np.ptp([*each, own]) > 0.01 * own  # so that the mean is of different costs
+    costs, after, before = run()
+    assert after.mean() < 0.98 * before.mean()
+    assert np.diff(costs).max() > 0.02 * costs[0]  # of a world of its own for every step
 
 
 def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):
-    """The second script tried has one: the root of zero."""
+    """The second and the third script tried have one: the root of zero."""
     world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
     policy = numbers(schedulers.get("torta-learned"))
     start = clairvoyant.script_of(world, Physics(), policy, SLOTS).script
@@ -87,6 +103,6 @@ def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):
         return jnp.square(policy.script - start - 1).mean() + 1e-9 * jnp.sqrt(root)
 
     monkeypatch.setattr(pathwise, "cost", cost)
-    _, costs = clairvoyant.optimise(world, policy, SLOTS, steps=12, rate=0.1)
+    _, costs = clairvoyant.optimise(world, policy, SLOTS, steps=12, rate=0.02)
     assert jnp.isfinite(costs).all()
-    assert costs[-1] < 0.9 * costs[2]
+    assert costs[-1] < 0.9 * costs[3]

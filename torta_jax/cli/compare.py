@@ -30,10 +30,11 @@ def run(options: Compare) -> int:
     from torta_jax.evaluate import rollout
     from torta_jax.evaluate.compare import document
     from torta_jax.evaluate.store import Store, json_bytes
+    from torta_jax.schedulers.trained import POLICY
 
     store = None
     if options.out is not None:
-        training = (Path(options.out) / CHECKPOINTS).exists()
+        training = any((Path(options.out) / name).exists() for name in (CHECKPOINTS, POLICY))
         require(not training, f"--out {options.out}: holds a training; choose another directory")
         store = Store(options.out, overwrite=options.overwrite)
     built = world.build(options)

@@ -1,9 +1,11 @@
-"""A bound by foresight: the corrections of every slot and region, optimised in one world whose future is known.
+"""Foresight: the corrections of every slot and region, optimised in one world whose future is known.
 
 What is optimised are the very numbers that a `Learned` policy chooses, one set per slot, through the fluid model and
-its slopes. No policy of that kind does better in the fluid model than the best such script; ours is a local optimum.
+its slopes. No policy of that kind does better in the fluid model than the best such script; the one found here is the
+best of those tried, so that it gains no more than could be gained.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,9 +24,20 @@ from torta_jax.sim.env import Objective
 from torta_jax.sim.observe import Observation
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
+from torta_jax.workload import draws
 
 LAST = 8
 """Slots at the end that keep the corrections they had: else the fleet would be run down where nothing is charged."""
+
+SPANS = (512, 64, 8, 1)
+"""Slots that are moved together: a script is what it began as and a move for every block of so many slots, added up.
+What is good for hours is found in fewer steps where those hours have a number in common."""
+
+OTHER_LUCK = 32
+"""Stream of random numbers, of keys of other draws; the streams of a world's own draws have smaller numbers."""
+
+DRAWS = 8
+"""Of luck: without knowing it a script begins as the mean of what the policy does in so many."""
 
 WITHIN = 0.999
 """Of `LARGEST`: corrections at the limit have no slope."""
@@ -53,6 +66,14 @@ def script_of(world: World, physics: Physics, policy: Learned, num_slots: int) -
     return Script(**vars(policy), script=script)
 
 
+def moved(script: jax.Array, moves: Sequence[jax.Array]) -> jax.Array:
+    """A script [T, R, n] after moves [blocks, R, n] of every length of `SPANS`; the end stays."""
+    free = script.shape[0] - LAST
+    for move, span in zip(moves, SPANS, strict=True):
+        script = script.at[:free].add(jnp.repeat(move, span, axis=0)[:free])
+    return script
+
+
 def optimise(
     world: World,
     policy: Learned,
@@ -60,43 +81,45 @@ def optimise(
     *,
     objective: Objective = Objective(),  # noqa: B008
     physics: Physics = Physics(),  # noqa: B008
-    steps: int = 200,
+    steps: int = 150,
     rate: float = 0.05,
-    luck: jax.Array | None = None,
+    luck: bool = True,
 ) -> tuple[Script, jax.Array]:
-    """The best script found from what `policy` does, and the cost [steps] of each tried, in seconds per task; pure.
+    """A script from what `policy` does, and the cost [steps] of each that was tried, in seconds per task; pure.
 
     Args:
-        steps: scripts to try, of Adam with a cosine decay from `rate`; the first is what the policy does.
-        luck: keys [n] in place of the world's own, which draw other counts, other lane times and others who are found
-            when a slot begins; rates, prices and events stay the world's. The script is the best for the mean of their
-            costs, and starts from the mean of what the policy does.
+        steps: scripts to try; the first is what the policy does, the best is returned.
+        rate: of Adam, at first (cosine decay), for the moves of each of `SPANS`.
+        luck: whether counts, lane times and who is found when a slot begins are known like rates, prices and events. If
+            not, every step is in another draw of them, and the script is what the last step leaves.
 
     Raises:
         InputError: for `LAST` slots or fewer, in which nothing is free.
     """
     require(num_slots > LAST, f"num_slots = {num_slots}: more than {LAST} are needed, the last {LAST} are not free")
-    worlds = jax.vmap(lambda key: world.replace(key=key))(world.key[None] if luck is None else luck)
-    each = jax.vmap(lambda world: script_of(world, physics, policy, num_slots).script)(worlds)
+    adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def drawn(number):
+        return world if luck else world.replace(key=draws.fold(world.key, OTHER_LUCK, number))
+
+    others = steps + jnp.arange(1 if luck else DRAWS)
+    each = jax.vmap(lambda number: script_of(drawn(number), physics, policy, num_slots).script)(others)
     script = Script(**vars(policy), script=each.mean(axis=0))
-    free = jnp.arange(num_slots) < num_slots - LAST
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
 
-    def loss(table):
-        scripted = script.replace(script=table)
-        cost = partial(pathwise.cost, physics=physics, policy=scripted, objective=objective, num_slots=num_slots)
-        return jax.vmap(cost)(worlds).mean()
+    def loss(moves, number):
+        scripted = script.replace(script=moved(script.script, moves))
+        return pathwise.cost(drawn(number), physics, scripted, objective, num_slots)
 
-    def step(carry, _):
-        table, state, best, least = carry
-        value, slope = jax.value_and_grad(loss)(table)
-        better = value < least
-        best, least = jnp.where(better, table, best), jnp.minimum(value, least)
-        slope = jnp.where(free[:, None, None], slope, 0.0)
-        slope = jnp.where(jnp.isfinite(slope).all(), slope, 0.0)  # Adam would never forget one
-        change, state = optimiser.update(slope, state)
-        return (table + change, state, best, least), value
+    def step(carry, number):
+        moves, state, best, least = carry
+        value, slope = jax.value_and_grad(loss)(moves, number)
+        best = jax.tree.map(partial(jnp.where, value < least), moves, best)
+        known = jnp.isfinite(optax.tree.norm(slope))
+        slope = jax.tree.map(lambda each: jnp.where(known, each, 0.0), slope)  # Adam would never forget one
+        change, state = adam.update(slope, state)
+        return (jax.tree.map(jnp.add, moves, change), state, best, jnp.minimum(value, least)), value
 
-    start = (script.script, optimiser.init(script.script), script.script, jnp.inf)
-    (_, _, best, _), values = lax.scan(step, start, None, steps)
-    return script.replace(script=best), values
+    still = [jnp.zeros((-(-num_slots // span), *script.script.shape[1:])) for span in SPANS]
+    begin = (still, adam.init(still), still, jnp.inf)
+    (last, _, best, _), costs = lax.scan(step, begin, jnp.arange(steps))
+    return script.replace(script=moved(script.script, best if luck else last)), costs
