@@ -10,7 +10,7 @@ from typing import Any
 from torta_jax.cli import cache
 from torta_jax.cli.options import Compare
 from torta_jax.cli.rules import INTERRUPTED, MOST_ROOM
-from torta_jax.cli.train import CHECKPOINTS
+from torta_jax.cli.train import holds_training
 from torta_jax.errors import require
 
 
@@ -30,12 +30,11 @@ def run(options: Compare) -> int:
     from torta_jax.evaluate import rollout
     from torta_jax.evaluate.compare import document
     from torta_jax.evaluate.store import Store, json_bytes
-    from torta_jax.schedulers.trained import POLICY
 
     store = None
     if options.out is not None:
-        training = any((Path(options.out) / name).exists() for name in (CHECKPOINTS, POLICY))
-        require(not training, f"--out {options.out}: holds a training; choose another directory")
+        free = not holds_training(Path(options.out))
+        require(free, f"--out {options.out}: holds a training; choose another directory")
         store = Store(options.out, overwrite=options.overwrite)
     built = world.build(options)
     _announce(built, options.quiet)

@@ -37,8 +37,7 @@ def run(options: Train) -> int:
     directory = Path(options.out)
     other = (directory / MANIFEST).exists()
     require(not other, f"--out {directory}: holds a comparison; choose another directory")
-    held = [name for name in (CHECKPOINTS, POLICY) if (directory / name).exists()]
-    free = options.resume or options.overwrite or not held
+    free = options.resume or options.overwrite or not holds_training(directory)
     require(free, f"--out {directory}: holds a training; --resume goes on, --overwrite begins anew")
     asked = json.loads(json.dumps({name: value for name, value in asdict(options).items() if name not in FREE}))
     if options.resume:
@@ -81,6 +80,13 @@ def run(options: Train) -> int:
     if not options.quiet:
         print(f"torta: wrote {directory} (torta compare --policy-file {directory / POLICY})", file=sys.stderr)
     return 0
+
+
+def holds_training(directory: Path) -> bool:
+    """Whether a training, or a policy of one, is kept there."""
+    from torta_jax.schedulers.trained import POLICY
+
+    return any((directory / name).exists() for name in (CHECKPOINTS, POLICY))
 
 
 def _recipe(options: Train) -> Any:
