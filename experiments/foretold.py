@@ -7,8 +7,9 @@ told the true rates of the coming slots, with surges and noise, but not the coun
 gains over the network that is not told is what a perfect forecast is worth, or less, as the plan and Eq 6 beneath still
 expect what smoothing foretells. Beside it a script that knows all rates, from the first slot to the last, but no luck:
 optimised in other draws of counts, lane times and who is found when a slot begins than those in which all are judged,
-another in every step. Written down beforehand, it cannot answer what it sees; the network can. What foresight gains
-over both is knowing the luck, and what neither makes of what it knows. Unseen clusters, in the fluid model.
+another in every step. Written down beforehand, it cannot answer what it sees; the network can. And the script of
+foresight itself, played in other luck, against the tuned numbers in the same: what it gains less there was luck that
+nobody can foretell. Unseen clusters, in the fluid model.
 """
 
 import sys
@@ -33,9 +34,13 @@ from torta_jax.learn.recipes import KINDS
 from torta_jax.schedulers.features import LIMIT, NUM_FEATURES, features
 from torta_jax.schedulers.learned import NETWORK, Learned
 from torta_jax.sim import fluid
+from torta_jax.sim.env import Objective
 from torta_jax.sim.slot import World
 from torta_jax.sim.state import Physics
 from torta_jax.types import numbers
+from torta_jax.workload import draws
+
+ELSEWHERE = "the same script, in other luck"
 
 AHEAD = 4
 """Slots whose rates are told, the coming one first: as many as the longest cold start."""
@@ -43,6 +48,9 @@ AHEAD = 4
 UNSEEN = 1_000_007
 """Keys of the worlds to judge on are folded from this number."""
 
+
+LUCKS = 8
+"""Other draws of luck in which the script of foresight is played."""
 
 RATE = 0.02
 """Of the optimiser of the script that knows no luck: smaller than with it, as slopes differ from draw to draw."""
@@ -126,6 +134,25 @@ def by_rates(worlds: World, policy: Learned, options: Options) -> np.ndarray:
     )
 
 
+def by_foresight(worlds: World, policy: Learned, blind: Learned, options: Options) -> tuple[np.ndarray, ...]:
+    """[clusters] seconds per task of foresight's script, the same in other luck, and of `blind` in that luck."""
+
+    @jax.jit
+    @jax.vmap
+    def one(world):
+        script, costs = clairvoyant.optimise(world, policy, options.slots, steps=options.steps)
+
+        def elsewhere(number, policy):
+            other = world.replace(key=draws.fold(world.key, clairvoyant.OTHER_LUCK, number))
+            return pathwise.cost(other, Physics(), policy, Objective(), options.slots)
+
+        in_all = jax.vmap(elsewhere, (0, None))
+        return jnp.nanmin(costs), *(in_all(jnp.arange(LUCKS), policy).mean() for policy in (script, blind))
+
+    parts = [one(some) for some in generalise.batches(worlds, options.clusters)]
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+
 def main() -> None:
     options, console = asked(Options, __doc__), Console(stderr=True, highlight=False)
     generalise.long_enough(options.slots)
@@ -139,24 +166,23 @@ def main() -> None:
     right = [isinstance(policy, Learned) and policy.blind for policy in (blind, learned)] == [True, False]
     require(right, "files: of `torta train torta`, the blind one first, then the network")
     policies = {"tuned numbers": blind, "network": learned, "network that is told the rates": trained(options, tell)}
-    many = options.clusters
-    judged = generalise.Options(
-        (), clusters=many, foresight=many, steps=options.steps, slots=options.slots, root=UNSEEN
-    )
+    judged = generalise.Options((), clusters=options.clusters, slots=options.slots, root=UNSEEN)
     for kind in options.kinds:
         worlds = generalise.held_out(judged, KINDS[kind], 12)
         found = {name: objectives(worlds, policy, options) for name, policy in policies.items()}
         found["script that knows the rates"] = by_rates(worlds, learned, options)
-        found["foresight"] = generalise.by_foresight(worlds, learned, judged)
+        found["foresight"], script, base_elsewhere = by_foresight(worlds, learned, blind, options)
         base = found.pop("tuned numbers")
         gap = base - found["foresight"]
+        bases = dict.fromkeys(found, base) | {ELSEWHERE: base_elsewhere}
+        found[ELSEWHERE] = script
         shown = Table(title=f"{kind}, {options.clusters} clusters, fluid model")
         for column in ("policy", "objective", "difference %", "of gap %"):
             shown.add_column(column, justify="left" if column == "policy" else "right")
         shown.add_row("tuned numbers", f"{base.mean():.2f}")
         for name, values in found.items():
-            gain = with_interval(relative(values, base)[None])
-            shown.add_row(name, f"{values.mean():.2f}", gain, share_of_gap((base - values)[None], gap))
+            gain = with_interval(relative(values, bases[name])[None])
+            shown.add_row(name, f"{values.mean():.2f}", gain, share_of_gap((bases[name] - values)[None], gap))
         Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
 
 

@@ -58,6 +58,7 @@ def constants(file: Path | None) -> jax.Array:
 
 def main() -> None:
     options = asked(Options, __doc__)
+    require(options.clusters > 1, f"--clusters = {options.clusters}: 2 or more are needed for a standard error")
     size = generalise.Options((), clusters=options.clusters, slots=options.slots, root=generalise.DEVELOP)
     base, at = numbers(schedulers.get("torta")), constants(options.file)
 

@@ -2,8 +2,8 @@
 
     python -m experiments.theory
 
-Task model, the paper's four topologies, the hours and load of every other experiment. All of TORTA's rows have one
-micro layer, that of `torta-paper`, and so do those of other matrices: they differ in the routing matrix alone. L_R and
+Task model, the paper's four topologies, the hours and load of every other experiment. All of TORTA's rows, and those of
+other matrices, have the forecast and the micro layer of the trained policy: they differ in the matrix alone. L_R and
 L_P are the largest finite differences found in the fluid model. docs/theory.md says what follows.
 """
 
@@ -43,8 +43,7 @@ SKIPPED = 20
 """Slots at the start: every server is on, and the first plans are made of guesses."""
 
 MEMORYLESS = ("round-robin", "skylb", "sdib", "reactive-ot")
-MATRICES = ("stay", "even", "capacitated")
-"""Plans in place of `balanced`, which differ from it in nothing else."""
+STAY, EVEN, CAPACITATED = "matrix: stay", "matrix: even", "matrix: capacitated"
 PLAN, CLOSED, TRAINED = "plan of each slot", "closed form", "trained"
 
 
@@ -56,6 +55,14 @@ class Options:
     seeds: int = 8  # worlds, the same for every policy
     slots: int = 480  # of 45 s each
     probes: int = 64  # states in which L_R and L_P are measured
+
+
+class Given(NamedTuple):
+    """A head whose matrix is what it is given."""
+
+    def matrix(self, latent, anchor):
+        del anchor
+        return latent
 
 
 class Course(NamedTuple):
@@ -70,18 +77,21 @@ class Course(NamedTuple):
 
 
 def policies(topology: str, cluster: Cluster) -> dict[str, Any]:
-    """Methods without memory; under one micro layer other matrices, the plan, its closed form, the trained policy."""
-    found: dict[str, Any] = {name: schedulers.get(name) for name in MEMORYLESS}
-    paper = schedulers.get("torta-paper")
-    for name in MATRICES:
-        transport = paper.transport.replace(plan=PLANS.index(name), smoothing=0.0)
-        found[f"matrix: {name}"] = paper.replace(transport=transport)
-    learned = schedulers.get(f"torta-paper-{topology}")
+    """Methods without memory; with one forecast and micro layer other matrices, the plan, the closed form, the trained
+    policy."""
+    regions, learned = cluster.num_regions, schedulers.get(f"torta-paper-{topology}")
     assert isinstance(learned, Actor)
-    found[PLAN] = routing.by_plan(learned)
+    limited = learned.replace(transport=learned.transport.replace(plan=PLANS.index("capacitated")))
     gate = Gate(smoothing=routing.Reward().switching)  # Eq 3's optimum of one step
-    found[CLOSED] = learned.replace(head=gate, latent=jnp.zeros((cluster.num_regions, 2)))
-    return found | {TRAINED: learned}
+    return {
+        **{name: schedulers.get(name) for name in MEMORYLESS},
+        STAY: learned.replace(head=Given(), latent=jnp.eye(regions)),
+        EVEN: learned.replace(head=Given(), latent=jnp.full((regions, regions), 1 / regions)),
+        CAPACITATED: routing.by_plan(limited),
+        PLAN: routing.by_plan(learned),
+        CLOSED: learned.replace(head=gate, latent=jnp.zeros((regions, 2))),
+        TRAINED: learned,
+    }
 
 
 def play(cluster: Cluster, policy: Any, options: Options) -> Course:

@@ -35,6 +35,8 @@ MISTAKES = {
     "generalise PAPER": ("PAPER", "not a policy of `torta train torta`"),
     "foretold": ("NETWORK BLIND", "the blind one first"),
     "theory": ("--slots 20", "--slots = 20: more than 21 are needed"),
+    "paper_heads SLOTS": ("PAPER --slots 2000", "2000 slots and 24 before them need a day of 2024, not 1920"),
+    "slopes CLUSTERS": ("--clusters 1", "--clusters = 1: 2 or more are needed"),
     "slopes": ("--file NETWORK", "no policy of `torta train torta --blind`"),
     "paper_heads": ("missing.npz", "missing.npz"),
     "retune": ("NETWORK --out NETWORK", "is there already; choose another file"),

@@ -72,6 +72,24 @@ def test_moves_of_every_length_add_up_and_the_end_stays():
     np.testing.assert_array_equal(script, expected)
 
 
+def test_a_script_whose_cost_is_not_a_number_does_not_hide_a_better_one(monkeypatch):
+    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
+    policy = numbers(schedulers.get("torta-learned"))
+    start = clairvoyant.script_of(world, Physics(), policy, SLOTS).script
+
+    def cost(world, physics, policy, objective, num_slots):
+        moved = policy.script[0, 0, 0] - start[0, 0, 0]
+        return jnp.square(policy.script - start - 1).mean() + jnp.where((moved > 0.01) & (moved < 0.15), jnp.nan, 0.0)
+
+    monkeypatch.setattr(pathwise, "cost", cost)
+    best, costs = clairvoyant.optimise(world, policy, SLOTS, steps=12, rate=0.02)
+    assert np.isnan(costs).any()
+    found = cost(world, Physics(), best, Objective(), SLOTS)
+    assert found == pytest.approx(float(np.nanmin(costs)), rel=1e-4)
+    assert found < costs[0]
+    assert np.nanargmin(costs) > np.flatnonzero(np.isnan(costs)).max()
+
+
 @pytest.mark.slow
 def test_without_its_luck_the_script_is_cheaper_in_other_draws_of_it():
     world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)

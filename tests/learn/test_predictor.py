@@ -78,15 +78,13 @@ def test_counts_that_can_be_foretold_are_foretold_better_than_by_every_yardstick
 
 
 def test_the_papers_predictor_learns_shares_that_sum_to_one():
-    training = wave(60, 32)
-    scaled = training / 1000
-    episodes = with_past(predictor.windows(scaled))
+    episodes, judged = (with_past(predictor.windows(wave(60, *of) / 1000)) for of in ((32, 0), (16, 1)))
     network = predictor.Shares()
     parameters, losses = predictor.fit(predictor.shares_loss, network, episodes, jax.random.key(0), steps=600)
-    shares = predictor.outputs(network, parameters, episodes)
+    shares = predictor.outputs(network, parameters, judged)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-5)
-    wanted = episodes.future[:, 0] / episodes.future[:, 0].sum(axis=-1, keepdims=True)
-    last = episodes.arrivals[:, 0] / episodes.arrivals[:, 0].sum(axis=-1, keepdims=True)
+    wanted = judged.future[:, 0] / judged.future[:, 0].sum(axis=-1, keepdims=True)
+    last = judged.arrivals[:, 0] / judged.arrivals[:, 0].sum(axis=-1, keepdims=True)
     assert ((shares - wanted) ** 2).mean() < ((last - wanted) ** 2).mean()
     assert losses[-50:].mean() < losses[:50].mean()
 

@@ -65,7 +65,8 @@ def check_training(learner: Any) -> None:
         sizes = learner.sizes
         world = jax.eval_shape(lambda key: jax.tree.map(lambda x: x[0], learner.worlds(key, jnp.arange(1))), state.key)
         flows = jax.eval_shape(lambda world: fluid.reset(world, learner.physics, learner.policy), world)
-        at_work = min(sizes.num_worlds, pathwise.BLOCK * cores())
+        on_cpu = jax.local_devices()[0].platform == "cpu"
+        at_work = min(sizes.num_worlds, pathwise.BLOCK * cores()) if on_cpu else sizes.num_worlds
         size = at_work * (nbytes(world) + sizes.num_slots * nbytes(flows)) + sizes.num_worlds * nbytes(state.parameters)
         told = "--worlds, --slots, --regions and --servers"
     else:

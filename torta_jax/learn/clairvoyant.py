@@ -117,7 +117,7 @@ def optimise(
         known = jnp.isfinite(optax.tree.norm(slope))
         slope = jax.tree.map(lambda each: jnp.where(known, each, 0.0), slope)  # Adam would never forget one
         change, state = adam.update(slope, state)
-        return (jax.tree.map(jnp.add, moves, change), state, best, jnp.minimum(value, least)), value
+        return (jax.tree.map(jnp.add, moves, change), state, best, jnp.fmin(value, least)), value
 
     still = [jnp.zeros((-(-num_slots // span), *script.script.shape[1:])) for span in SPANS]
     begin = (still, adam.init(still), still, jnp.inf)

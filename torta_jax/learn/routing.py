@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
+from torta_jax.errors import require
 from torta_jax.schedulers import actor
 from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.networks import ActorCritic
@@ -55,10 +56,15 @@ class Routing(NamedTuple):
     """An environment after the contract of gymnax 1.0; episodes end by truncation."""
 
     def reset(self, key: jax.Array, params: Params) -> tuple[jax.Array, State]:
-        """An episode that begins in a random slot of the day, after `WARM_UP` slots by the plan."""
-        slots = params.scenario.alive.shape[0]
+        """An episode that begins in a random slot of the day, after `WARM_UP` slots by the plan.
+
+        Raises:
+            InputError: the scenario is shorter than that.
+        """
+        slots, needed = params.scenario.alive.shape[0], WARM_UP + params.length
+        require(needed <= slots, f"{params.length} slots and {WARM_UP} before them need a day of {needed}, not {slots}")
         world = make_world(params.cluster, params.workload, params.scenario, key, slots, params.physics.slot_s)
-        first = jax.random.randint(jax.random.fold_in(key, START), (), 0, slots - params.length - WARM_UP + 1)
+        first = jax.random.randint(jax.random.fold_in(key, START), (), 0, slots - needed + 1)
         policy = by_plan(params.policy)
         flows = fluid.reset(world, params.physics, policy).replace(slot=first)
         flows, _ = lax.scan(

@@ -332,7 +332,10 @@ def energy(cluster: Cluster, on, warm, busy, slot_s) -> jax.Array:
 
 
 def change(shares, last, arrivals, last_arrivals) -> jax.Array:
-    """Expected squared change of the realised shares: that of the flows, and the luck of drawing tasks one by one."""
+    """Expected squared change of the realised shares: that of the flows, and the luck of drawing tasks one by one.
+
+    Too large where fewer than three tasks arrive in a slot: who sends none keeps the shares of before.
+    """
 
     def drawing(shares, number):
         return ((1 - (shares**2).sum(axis=-1)) / jnp.maximum(number, 1.0)).sum()
