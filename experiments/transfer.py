@@ -93,10 +93,10 @@ def costs(title: str, found: Measured, reference: str) -> Table:
 
 
 def against_skylb(title: str, found: Measured) -> Table:
-    """What the paper compares, in per cent of SkyLB's."""
-    shown = Table("policy", title=f"{title}: difference to SkyLB, %")
-    names = {"response_s": "response", "power_cost_usd": "cost", "overhead_s_per_task": "overhead"}
-    for column in (*names.values(), "load balance", "drops %"):
+    """What the paper compares: in per cent of SkyLB's, load balance by how much; and the drops themselves."""
+    shown = Table("policy", title=f"{title}: difference to SkyLB")
+    names = {"response_s": "response, %", "power_cost_usd": "cost, %", "overhead_s_per_task": "overhead, %"}
+    for column in (*names.values(), "load balance, points", "drops, % of tasks"):
         shown.add_column(column, justify="right")
     for name, values in found.items():
         cells = (with_interval(relative(values[key], found["skylb"][key][0]), "+.1f") for key in names)

@@ -1,6 +1,7 @@
 """`torta train`: a small training from the command line, resumed, compared, and every mistake that can be made."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -109,6 +110,17 @@ def test_a_finished_training_has_nothing_to_resume(directory, capsys):
     assert main(["train", "torta", "--out", str(directory), "--updates", "2", *SMALL, "--resume"]) == 0
     assert "all 2 updates are done" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+@pytest.mark.parametrize("lost", [{"policy.npz"}, {"policy.npz", "config.json", "log.parquet", "curves.png"}])
+def test_what_is_lost_of_a_finished_training_is_made_again_from_its_checkpoint(directory, tmp_path, capsys, lost):
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    for name in lost:
+        (tmp_path / name).write_bytes(b"x")
+    assert main(["train", "torta", "--out", str(tmp_path), "--updates", "2", *SMALL, "--resume"]) == 0
+    assert ("log.parquet: lost or damaged" in capsys.readouterr().err) == ("log.parquet" in lost)
+    for name in {"policy.npz", "config.json"} | ({"log.parquet", "curves.png"} - lost):
+        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
 
 
 def test_a_training_of_something_else_is_not_resumed(directory, capsys):

@@ -74,6 +74,21 @@ def test_a_file_that_is_no_manifest_of_ours_is_no_finished_result(tmp_path, mani
     assert (tmp_path / "part").exists()
 
 
+@pytest.mark.parametrize("manifest", [None, b"", b'{"complete": tr'])
+def test_a_result_whose_manifest_is_lost_is_replaced_only_if_asked_and_then_whole(tmp_path, manifest):
+    first = Store(tmp_path)
+    for name in ("slots/a.parquet", "seeds/a.parquet"):
+        first.write(name, b"old")
+    first.finish()
+    (tmp_path / "slots" / "mine.txt").write_text("")
+    (tmp_path / "manifest.json").unlink() if manifest is None else (tmp_path / "manifest.json").write_bytes(manifest)
+    with pytest.raises(InputError, match=r"holds a result whose manifest.json is lost or damaged; .* --overwrite"):
+        Store(tmp_path)
+    Store(tmp_path, overwrite=True).write("slots/b.parquet", b"new")
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"manifest.json", "slots/b.parquet", "slots/mine.txt"}
+
+
 def test_opening_leaves_nothing_behind_before_the_first_part(tmp_path):
     (tmp_path / "mine").mkdir()
     Store(tmp_path / "mine")

@@ -130,7 +130,7 @@ class TrainTorta(Train):
     """Train the network of `torta` on random clusters, by the slope of what users pay for through the fluid model.
 
     --out holds the policy (`torta compare --policy-file`), curves, the log of every update and a checkpoint. The same
-    options give the same bytes, also after an interruption and --resume.
+    options give the same bytes, also after an interruption and --resume (the checkpoint's own files differ).
     """
 
     updates: Annotated[int, _arg("N", "steps of training in all", "400", allowed=TRAINING_NUMBERS["updates"])] = 400
@@ -146,7 +146,13 @@ class TrainTorta(Train):
         tuple[str, ...], _arg("KIND", "kinds of worlds, in turn: calm, hard, light", "calm hard light")
     ] = ("calm", "hard", "light")
     learning_rate: Annotated[
-        float, _arg("RATE", "of Adam, before its cosine decay", "0.001", allowed=TRAINING_NUMBERS["learning_rate"])
+        float,
+        _arg(
+            "RATE",
+            "of Adam, after 20 updates of warm-up and before its cosine decay",
+            "0.001",
+            allowed=TRAINING_NUMBERS["learning_rate"],
+        ),
     ] = 0.001
     blind: Annotated[
         bool,
@@ -159,7 +165,7 @@ class TrainPaper(Train):
     """Train the paper's actor-critic on one topology: PPO on Eq 3 with Eq 5, in the fluid model.
 
     --out holds the policy (`torta compare --policy-file`), curves, the log of every update and a checkpoint. The same
-    options give the same bytes, also after an interruption and --resume.
+    options give the same bytes, also after an interruption and --resume (the checkpoint's own files differ).
     """
 
     topology: Annotated[str, _arg("NAME", "abilene, polska, gabriel, cost2, or a key of topohub")] = "abilene"
@@ -175,7 +181,9 @@ class TrainPaper(Train):
         str,
         _arg("NAME", "for the multipliers of Eq 5: exponential, stepwise (both the paper's), pid", "exponential"),
     ] = "exponential"
-    envs: Annotated[int, _arg("N", "environments side by side", "64", allowed=TRAINING_NUMBERS["envs"])] = 64
+    envs: Annotated[
+        int, _arg("N", "environments side by side; 4 must divide N x steps", "64", allowed=TRAINING_NUMBERS["envs"])
+    ] = 64
     steps: Annotated[
         int,
         _arg(

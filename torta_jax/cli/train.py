@@ -43,7 +43,7 @@ def run(options: Train) -> int:
     if options.resume:
         policy = "torta-paper" if isinstance(options, TrainPaper) else "torta"
         step, _ = checkpoint.check(directory / CHECKPOINTS, {"policy": policy} | asked)
-        if step == options.updates:
+        if step == options.updates and _readable(directory / POLICY):
             print(f"torta: {directory}: all {step} updates are done, nothing is left to do", file=sys.stderr)
             return 0
     writable("--out", directory, directory=True)
@@ -122,20 +122,31 @@ def _write(directory: Path, rows: list[dict[str, float]], learned: Any, facts: d
     from torta_jax.schedulers.policy_file import pack
     from torta_jax.schedulers.trained import POLICY
 
-    aims = {"improvement": Targets().improvement, "farthest": Targets().deviation}
-    table = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), table, compression="zstd")
-    put(directory / LOG, table.getvalue())
-    put(directory / CURVES, render(learning_curves(rows, aims), "png"))
+    if rows:  # none where the log of a finished training was lost
+        aims = {"improvement": Targets().improvement, "farthest": Targets().deviation}
+        table = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows), table, compression="zstd")
+        put(directory / LOG, table.getvalue())
+        put(directory / CURVES, render(learning_curves(rows, aims), "png"))
     put(directory / POLICY, pack(jax.device_get(learned), facts))
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
+    """Rows of the updates that are done; a log that is lost or damaged costs the curves only."""
     import pyarrow.parquet as pq
-
-    from torta_jax.files import unreadable
 
     try:
         return pq.read_table(path).to_pylist()
-    except Exception as error:  # whatever pyarrow makes of any bytes
-        raise unreadable(path, error) from error
+    except Exception:  # whatever pyarrow makes of any bytes
+        print(f"torta: {path}: lost or damaged; log and curves begin where training goes on", file=sys.stderr)
+        return []
+
+
+def _readable(policy: Path) -> bool:
+    from torta_jax.schedulers.policy_file import unpack
+
+    try:
+        unpack(policy)
+    except InputError:
+        return False
+    return True

@@ -28,7 +28,8 @@ from torta_jax.sim.metrics import TIMES
 from torta_jax.types import Drop
 
 MANIFEST = "manifest.json"
-FOLDERS = ("slots", "seeds", "figures")
+TABLES = ("slots", "seeds")
+FOLDERS = (*TABLES, "figures")
 
 
 class Store:
@@ -42,7 +43,7 @@ class Store:
         overwrite: replace a finished result; one that was never finished is replaced anyway.
 
     Raises:
-        InputError: the directory cannot be created or written, or holds a finished result.
+        InputError: the directory cannot be created or written, or holds a finished result, or one without its list.
     """
 
     def __init__(self, directory: str | Path, *, overwrite: bool = False):
@@ -50,8 +51,11 @@ class Store:
         for folder in (self.directory, *(self.directory / name for name in FOLDERS)):
             writable("--out", folder, directory=True)
         self.replaces = finished = self._manifest().get("complete") is True
+        holds = f"--out {self.directory}: holds a"
         remedy = "choose another directory or add --overwrite"
-        require(overwrite or not finished, f"--out {self.directory}: holds a finished result; {remedy}")
+        require(overwrite or not finished, f"{holds} finished result; {remedy}")
+        listed = bool(self._manifest()) or not self._parts()
+        require(overwrite or listed, f"{holds} result whose {MANIFEST} is lost or damaged; {remedy}")
         self._checksums: dict[str, str] | None = None
 
     def write(self, name: str, content: bytes) -> None:
@@ -74,9 +78,15 @@ class Store:
         put(self.directory / MANIFEST, json_bytes({"complete": complete, "sha256": parts}))
 
     def _previous(self) -> dict[str, str]:
-        """Parts that an earlier run listed here."""
-        parts = self._manifest().get("sha256")
+        """Parts that an earlier run listed here, or left here where its list is lost."""
+        manifest = self._manifest()
+        parts = manifest.get("sha256") if manifest else dict.fromkeys(self._parts(), "")
         return {name: str(checksum) for name, checksum in parts.items()} if isinstance(parts, dict) else {}
+
+    def _parts(self) -> list[str]:
+        """Files where tables of results would be."""
+        found = (path for folder in TABLES for path in (self.directory / folder).glob("*.parquet"))
+        return [path.relative_to(self.directory).as_posix() for path in found]
 
     def _manifest(self) -> dict[str, Any]:
         """What an earlier run left here; empty if it is not there or is no manifest."""

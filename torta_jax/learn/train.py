@@ -89,7 +89,7 @@ def keep_in(directory: Path, facts: dict[str, Any], write: Callable[[Trained], N
     """Saves a checkpoint, and what else `write` writes, unless nothing was done."""
 
     def keep(trained: Trained) -> None:
-        if trained.log:
+        if int(trained.state.updates):
             write(trained)
             checkpoint.save(directory, int(trained.state.updates), trained.state, facts)
 
