@@ -64,7 +64,7 @@ OTHERS = ("torta", "skylb-engineered")
 class Options:
     """Size of the experiment."""
 
-    # of `torta train torta`; the first blind one is the reference
+    # of `torta train torta`, before all options; the first blind one is the reference
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     kinds: tuple[Kind, ...] = get_args(Kind)  # of random worlds
     regions: tuple[int, ...] = (12,)  # in every cluster

@@ -44,7 +44,7 @@ Measured = dict[str, dict[str, np.ndarray]]
 class Options:
     """Size of the experiment."""
 
-    # of `torta train torta`; the first blind one is the reference
+    # of `torta train torta`, before all options; the first blind one is the reference
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     topologies: tuple[str, ...] = TOPOLOGIES  # of the paper
     trace: Path | None = None  # a CSV file, replayed on Abilene

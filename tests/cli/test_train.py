@@ -166,6 +166,16 @@ def test_the_papers_policy_is_trained_logged_and_compared(paper, capsys):
 
 
 @pytest.mark.slow
+def test_on_another_topology_of_as_many_regions_the_papers_policy_runs_with_a_note(paper, capsys):
+    file = str(paper / "policy.npz")
+    words = ["compare", "--policies", "torta", "--policy-file", file, "--slots", "2", "--seeds", "1", "--json", "-q"]
+    assert main(words) == 0
+    assert "trained on" not in capsys.readouterr().err
+    assert main([*words, "--topology", "polska"]) == 0
+    assert f"torta: note: {file}: trained on abilene, this is polska" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_papers_policy_is_refused_where_there_are_other_regions(paper, capsys):
     words = ["compare", "--topology", "gabriel", "--policy-file", str(paper / "policy.npz"), "--policies", "torta"]
     assert main([*words, "--slots", "4", "--seeds", "1", "-q"]) == 2

@@ -14,6 +14,7 @@ from torta_jax.cli.options import Compare
 from torta_jax.errors import InputError, about, unknown
 from torta_jax.evaluate.compare import REFERENCE
 from torta_jax.evaluate.rollout import waiting_slots, world_keys
+from torta_jax.schedulers.policy_file import unpack
 from torta_jax.sim.state import Physics
 from torta_jax.types import Cluster, Scenario
 from torta_jax.workload import Synthetic, Trace, TraceTable, read
@@ -161,6 +162,10 @@ def _notes(
             notes.append(f"{table.source}: ends in slot {ends} of {num_slots}; nothing arrives after it")
         if table.models:
             notes.append(f"{table.source}: {stand_ins(table.models)}")
+    if options.policy_file is not None:
+        trained_on = unpack(options.policy_file)[1].get("topology", network.name)
+        if trained_on != network.name:
+            notes.append(f"{options.policy_file}: trained on {trained_on}, this is {network.name}")
     return tuple(notes)
 
 
