@@ -17,10 +17,24 @@ SLOTS = 24
 
 
 @pytest.fixture(scope="module")
-def found():
-    """A world, the policy's cost in it, the best script and the costs of all that were tried."""
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
-    policy = numbers(schedulers.get("torta-learned"))
+def world():
+    return random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return numbers(schedulers.get("torta-learned"))
+
+
+@pytest.fixture(scope="module")
+def start(world, policy):
+    """[T, R, n] what the policy does, written down."""
+    return jax.jit(lambda: clairvoyant.script_of(world, Physics(), policy, SLOTS).script)()
+
+
+@pytest.fixture(scope="module")
+def found(world, policy):
+    """The policy's cost, the best script and the costs of all that were tried, its own, and the first script."""
 
     @jax.jit
     def run():
@@ -52,10 +66,9 @@ def test_the_last_slots_stay_as_they_were(found):
     assert jnp.isfinite(script).all()
 
 
-def test_too_few_slots_for_anything_to_be_free_are_refused():
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, 8)
+def test_too_few_slots_for_anything_to_be_free_are_refused(world, policy):
     with pytest.raises(InputError, match="num_slots = 8: more than 8 are needed"):
-        clairvoyant.optimise(world, numbers(schedulers.get("torta-learned")), 8)
+        clairvoyant.optimise(world, policy, 8)
 
 
 def test_moves_of_every_length_add_up_and_the_end_stays():
@@ -72,11 +85,7 @@ def test_moves_of_every_length_add_up_and_the_end_stays():
     np.testing.assert_array_equal(script, expected)
 
 
-def test_a_script_whose_cost_is_not_a_number_does_not_hide_a_better_one(monkeypatch):
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
-    policy = numbers(schedulers.get("torta-learned"))
-    start = clairvoyant.script_of(world, Physics(), policy, SLOTS).script
-
+def test_a_script_whose_cost_is_not_a_number_does_not_hide_a_better_one(world, policy, start, monkeypatch):
     def cost(world, physics, policy, objective, num_slots):
         moved = policy.script[0, 0, 0] - start[0, 0, 0]
         return jnp.square(policy.script - start - 1).mean() + jnp.where((moved > 0.01) & (moved < 0.15), jnp.nan, 0.0)
@@ -91,9 +100,8 @@ def test_a_script_whose_cost_is_not_a_number_does_not_hide_a_better_one(monkeypa
 
 
 @pytest.mark.slow
-def test_without_its_luck_the_script_is_cheaper_in_other_draws_of_it():
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
-    policy, luck = numbers(schedulers.get("torta-learned")), jax.random.split(jax.random.key(6), 8)
+def test_without_its_luck_the_script_is_cheaper_in_other_draws_of_it(world, policy):
+    luck = jax.random.split(jax.random.key(6), 8)
 
     @jax.jit
     def run():
@@ -109,11 +117,8 @@ def test_without_its_luck_the_script_is_cheaper_in_other_draws_of_it():
     assert np.diff(costs).max() > 0.02 * costs[0]  # of a world of its own for every step
 
 
-def test_a_slope_that_is_not_finite_does_not_end_the_search(monkeypatch):
+def test_a_slope_that_is_not_finite_does_not_end_the_search(world, policy, start, monkeypatch):
     """The second and the third script tried have one: the root of zero."""
-    world = random_world(jax.random.key(5), pathwise.floats(HARD), 3, 4, SLOTS)
-    policy = numbers(schedulers.get("torta-learned"))
-    start = clairvoyant.script_of(world, Physics(), policy, SLOTS).script
 
     def cost(world, physics, policy, objective, num_slots):
         moved = policy.script[0, 0, 0] - start[0, 0, 0]
