@@ -111,6 +111,7 @@ def test_a_plan_minds_the_future_if_it_is_told_and_never_the_luck(told, network,
     assert other == 0 or told
 
 
+@pytest.mark.slow
 def test_what_is_played_up_to_now_does_not_depend_on_what_is_to_come(network, small):
     play = jax.jit(lambda world: planner.Planner(HARD, False, 1, 0.03, 1).play(world, network, 8))
     (one, moves), (other, _) = play(made(HARD)), play(with_another_future(made(HARD)))
