@@ -337,7 +337,10 @@ def test_the_program_and_every_command_name_themselves_in_their_help(capsys):
     ("words", "ranges"),
     [
         (["compare"], rules.NUMBERS),
-        (["train", "torta"], {"updates", "seed", "worlds", "slots", "regions", "servers", "learning_rate"}),
+        (
+            ["train", "torta"],
+            {"updates", "seed", "worlds", "slots", "regions", "servers", "learning_rate", "warmup_weight"},
+        ),
         (["train", "torta-paper"], {"updates", "seed", "envs", "steps", "learning_rate"}),
     ],
 )

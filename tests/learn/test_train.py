@@ -81,3 +81,27 @@ def test_an_interrupted_training_of_torta_ends_with_the_same_bits(tmp_path):
         np.testing.assert_array_equal(one, other)
     moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole.state.parameters, start.parameters)
     assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_the_weight_of_starts_is_what_training_charges_for_a_second_of_them():
+    made = {
+        "updates": 1,
+        "worlds": 1,
+        "slots": 40,
+        "regions": 3,
+        "servers": 3,
+        "kinds": ["hard"],
+        "learning_rate": 1e-3,
+    }
+    weights = jnp.array([0.0, 0.3, 30.0])
+
+    @jax.jit
+    def cost(weight):
+        learner = recipes.torta(**made, warmup_weight=weight).learner
+        state = learner.init(jax.random.key(0))
+        world = jax.tree.map(lambda x: x[0], learner.worlds(jax.random.key(2), jnp.arange(1)))
+        return learner.cost(state.parameters, world)
+
+    none, usual, much = map(float, jax.lax.map(cost, weights))
+    assert usual > none
+    np.testing.assert_allclose((much - none) / (usual - none), 100, rtol=1e-3)

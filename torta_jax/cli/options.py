@@ -154,6 +154,15 @@ class TrainTorta(Train):
             allowed=TRAINING_NUMBERS["learning_rate"],
         ),
     ] = 0.001
+    warmup_weight: Annotated[
+        float,
+        _arg(
+            "S",
+            "seconds of response that a second of a server's start is worth; Eq 1 has 0.3",
+            "0.3",
+            allowed=TRAINING_NUMBERS["warmup_weight"],
+        ),
+    ] = 0.3
     blind: Annotated[
         bool,
         tyro.conf.arg(help="show the network nothing: it can but tune numbers, a yardstick", help_behavior_hint=""),

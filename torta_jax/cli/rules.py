@@ -151,6 +151,7 @@ TRAINING_NUMBERS: dict[str, Within] = {
     "envs": whole(1, 65_536),
     "steps": whole(5, 900),
     "learning_rate": number(1e-8, 1),
+    "warmup_weight": number(0, 1000),
     "seed": whole(0, MAX_SEED),
 }
 """Of `torta train`."""

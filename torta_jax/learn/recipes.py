@@ -18,6 +18,7 @@ from torta_jax.schedulers import heads
 from torta_jax.schedulers.actor import Actor
 from torta_jax.schedulers.learned import VERSION, Learned
 from torta_jax.schedulers.tuned import TUNED
+from torta_jax.sim.env import Objective
 from torta_jax.types import numbers
 
 KINDS = {"calm": worlds.CALM, "hard": worlds.HARD, "light": worlds.LIGHT}
@@ -62,12 +63,14 @@ def torta(
     servers: int,
     kinds: Sequence[str],
     learning_rate: float,
+    warmup_weight: float = 0.3,
     blind: bool = False,
 ) -> Recipe:
     """The network of `torta`, from hardly any correction.
 
     Args:
         updates: over which the learning rate decays.
+        warmup_weight: of the starts of servers in what is made small, see `Objective`.
         blind: the network sees nothing, so that it can but tune numbers that are the same everywhere: the yardstick.
 
     Raises:
@@ -76,7 +79,8 @@ def torta(
     known(kinds)
     policy = numbers(Learned(**vars(schedulers.get("torta")), blind=blind))
     sizes = pathwise.Sizes(num_worlds=worlds, num_slots=slots, num_regions=regions, num_servers=servers)
-    learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds))
+    objective = Objective(warmup_weight=warmup_weight)
+    learner = pathwise.Learner(policy, sizes, tuple(KINDS[kind] for kind in kinds), objective)
     settings = numbers(pathwise.Numbers(learning_rate=learning_rate, updates=float(updates)))
     facts = {"policy": "torta", "network": VERSION, "blind": blind, "numbers": TUNED["torta"]}
     return Recipe(learner, pathwise.by_cores(learner), settings, lambda state: state.parameters, facts)
