@@ -32,6 +32,7 @@ from rich.table import Table
 from experiments import answer, asked, generalise
 from experiments.intervals import relative, share_of_gap, with_interval
 from torta_jax.errors import require
+from torta_jax.learn import pathwise
 from torta_jax.learn.recipes import KINDS
 from torta_jax.learn.worlds import Range
 from torta_jax.schedulers.learned import CORRECTIONS, Learned
@@ -51,6 +52,9 @@ SPANS = (12, 4, 1)
 
 JUDGED = 12
 """Draws in which a plan has to be better than the one before it."""
+
+TOLD = "planner, told the present", "planner, told the future"
+"""Rows of the table."""
 
 NOISE, EVENTS, ENDS = 40, 41, 42
 """Streams of random numbers of an imagined world; those of the fluid model have smaller numbers."""
@@ -142,18 +146,6 @@ def onwards(scenario: Scenario, kind: Range, slot: jax.Array, key: jax.Array) ->
     )
 
 
-def ahead(world: World, policy: Planned, flows: fluid.Flows) -> fluid.FlowMetrics:
-    """Totals from a state on, to the horizon. After the last slot of a world all stays as it was there."""
-
-    @jax.checkpoint
-    def step(flows, _):
-        return fluid.run_slot(world, Physics(), policy, flows, open_loop=True)
-
-    _, slots = lax.scan(step, flows, None, HORIZON)
-    total = jax.tree.map(lambda x: x.sum(axis=0), slots)
-    return total.replace(switching_cost=total.switching_cost / HORIZON)
-
-
 class Planner(NamedTuple):
     """Moves the corrections of a network in worlds of a kind."""
 
@@ -173,7 +165,7 @@ class Planner(NamedTuple):
             def one(draw):
                 key = draws.fold(jax.random.key(UNSEEN), flows.slot, step, draw)
                 coming = world if self.told else imagined(world, self.kind, mean, flows.slot, key)
-                return ahead(coming.replace(key=key), mine, flows)
+                return pathwise.totals(coming.replace(key=key), Physics(), mine, flows, HORIZON)
 
             totals = jax.vmap(one)(jnp.arange(count))
             return Objective().cost(jax.tree.map(lambda x: x.mean(axis=0), totals))
@@ -184,8 +176,7 @@ class Planner(NamedTuple):
         def step(carry, number):
             more, state = carry
             slope = jax.grad(lambda more: cost(moved(more), number, self.draws))(more)
-            known = jnp.isfinite(optax.tree.norm(slope))
-            change, state = adam.update(jax.tree.map(lambda each: jnp.where(known, each, 0.0), slope), state)
+            change, state = adam.update(pathwise.flat_unless_finite(slope), state)
             return (jax.tree.map(jnp.add, more, change), state), None
 
         still = tuple(jnp.zeros((FREE // span, *policy.moves.shape[1:])) for span in SPANS)
@@ -229,15 +220,15 @@ def judge(kind: str, blind: Learned, network: Learned, options: Options, tell: C
     ways = {
         "tuned numbers": lambda: generalise.in_fluid(worlds, blind, judged)["objective"],
         "network": lambda: generalise.in_fluid(worlds, network, judged)["objective"],
-        "planner, told the present": lambda: by_plan(planner(told=False), worlds, network, options.slots),
-        "planner, told the future": lambda: by_plan(planner(told=True), worlds, network, options.slots),
+        TOLD[0]: lambda: by_plan(planner(told=False), worlds, network, options.slots),
+        TOLD[1]: lambda: by_plan(planner(told=True), worlds, network, options.slots),
         "foresight": lambda: generalise.by_foresight(worlds, network, judged),
     }
     found = {}
     for name, way in ways.items():
         found[name] = way()
         tell(name)
-    base, present, future = (found[name] for name in ("tuned numbers", *(name for name in ways if "told" in name)))
+    base, present, future = (found[name] for name in ("tuned numbers", *TOLD))
     gap = base - found["foresight"]
     shown = Table("policy", title=f"{kind}, {clusters} clusters, fluid model")
     for column in ("objective", "difference %", "of gap %"):
@@ -246,8 +237,12 @@ def judge(kind: str, blind: Learned, network: Learned, options: Options, tell: C
     for name in list(ways)[1:]:
         gain, share = with_interval(relative(found[name], base)[None]), share_of_gap((base - found[name])[None], gap)
         shown.add_row(name, f"{found[name].mean():.2f}", gain, share)
-    more = with_interval(relative(future, base)[None] - relative(present, base)[None])
-    shown.add_row("the future, told less not told", "", more, share_of_gap((present - future)[None], gap))
+    for title, less, more in (
+        ("present told, less network", found["network"], present),
+        ("future told, less present", present, future),
+    ):
+        gain = with_interval(relative(more, base)[None] - relative(less, base)[None])
+        shown.add_row(title, "", gain, share_of_gap((less - more)[None], gap))
     return shown
 
 

@@ -157,8 +157,8 @@ class TrainTorta(Train):
     warmup_weight: Annotated[
         float,
         _arg(
-            "S",
-            "seconds of response that a second of a server's start is worth; Eq 1 has 0.3",
+            "WEIGHT",
+            "in training, of a second of a server's start; Eq 1, by which policies are judged, has 0.3",
             "0.3",
             allowed=TRAINING_NUMBERS["warmup_weight"],
         ),

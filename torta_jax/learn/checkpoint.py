@@ -18,7 +18,7 @@ from torta_jax.errors import require
 from torta_jax.files import unreadable
 
 CHECKSUMS = "checksums.json"
-VERSION = 2
+VERSION = 3
 """Of the form of a checkpoint."""
 
 

@@ -114,9 +114,7 @@ def optimise(
         moves, state, best, least = carry
         value, slope = jax.value_and_grad(loss)(moves, number)
         best = jax.tree.map(partial(jnp.where, value < least), moves, best)
-        known = jnp.isfinite(optax.tree.norm(slope))
-        slope = jax.tree.map(lambda each: jnp.where(known, each, 0.0), slope)  # Adam would never forget one
-        change, state = adam.update(slope, state)
+        change, state = adam.update(pathwise.flat_unless_finite(slope), state)
         return (jax.tree.map(jnp.add, moves, change), state, best, jnp.fmin(value, least)), value
 
     still = [jnp.zeros((-(-num_slots // span), *script.script.shape[1:])) for span in SPANS]

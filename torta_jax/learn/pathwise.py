@@ -63,13 +63,28 @@ def cost(
             they would answer another one now (envelope theorem); where they are not, that is most of the noise.
     """
 
+    begin = fluid.reset(world, physics, policy)
+    return objective.cost(totals(world, physics, policy, begin, num_slots, open_loop=open_loop))
+
+
+def totals(
+    world: World, physics: Physics, policy, begin: fluid.Flows, num_slots: int, *, open_loop: bool = True
+) -> fluid.FlowMetrics:
+    """Of the next slots, as `Objective.cost` takes them. After the last slot of a world all stays as it was there."""
+
     @jax.checkpoint
     def step(flows, _):
         return fluid.run_slot(world, physics, policy, flows, open_loop=open_loop)
 
-    _, slots = lax.scan(step, fluid.reset(world, physics, policy), None, length=num_slots)
+    _, slots = lax.scan(step, begin, None, length=num_slots)
     total = jax.tree.map(lambda x: x.sum(axis=0), slots)
-    return objective.cost(total.replace(switching_cost=total.switching_cost / num_slots))
+    return total.replace(switching_cost=total.switching_cost / num_slots)
+
+
+def flat_unless_finite(slope: Any) -> Any:
+    """A slope, or zeros: Adam would never forget one that is not finite."""
+    known = jnp.isfinite(optax.tree.norm(slope))
+    return jax.tree.map(lambda each: jnp.where(known, each, 0.0), slope)
 
 
 class Learner(NamedTuple):

@@ -63,7 +63,7 @@ def torta(
     servers: int,
     kinds: Sequence[str],
     learning_rate: float,
-    warmup_weight: float = 0.3,
+    warmup_weight: float = Objective().warmup_weight,
     blind: bool = False,
 ) -> Recipe:
     """The network of `torta`, from hardly any correction.
