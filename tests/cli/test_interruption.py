@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 import types
 
@@ -63,3 +64,13 @@ def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, tmp_path, c
     assert main([*SMALL, "-q", "--out", str(tmp_path / "deep" / "run")]) == 130
     assert capsys.readouterr().err == "torta: interrupted\n"
     assert not list(tmp_path.iterdir())
+
+
+def _shutdown():
+    interrupt(signal.SIGINT, sys._getframe())
+    return True
+
+
+def test_an_interruption_while_python_ends_its_threads_comes_too_late():
+    assert _shutdown()
+    assert threading._shutdown.__code__.co_qualname == _shutdown.__code__.co_qualname  # type: ignore[attr-defined]

@@ -371,3 +371,18 @@ def test_a_closed_pipe_is_no_error():
     command = f"'{sys.executable}' -m torta_jax.cli.main --help | true"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        (["train", "torta", "--out", "new", "--updates", "abc"], "torta train torta --help"),
+        (["train", "--updates", "4"], "torta train --help"),
+        (["compare", "--seeds"], "torta compare --help"),
+        (["solve", "transport", "--nope"], "torta solve transport --help"),
+        (["compere"], "torta --help"),
+    ],
+)
+def test_a_command_that_cannot_be_read_points_to_its_own_help(words, page, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith(f" (see {page})\n")

@@ -149,7 +149,7 @@ class TrainTorta(Train):
         float,
         _arg(
             "RATE",
-            "of Adam, after 20 updates of warm-up and before its cosine decay",
+            "of Adam: it rises to this over 20 updates, and falls as a cosine over all of them",
             "0.001",
             allowed=TRAINING_NUMBERS["learning_rate"],
         ),
@@ -158,7 +158,8 @@ class TrainTorta(Train):
         float,
         _arg(
             "WEIGHT",
-            "in training, of a second of a server's start; Eq 1, by which policies are judged, has 0.3",
+            "of the seconds that servers take to start, in training: more of it, fewer starts; Eq 1, by which policies "
+            "are judged, has 0.3",
             "0.3",
             allowed=TRAINING_NUMBERS["warmup_weight"],
         ),

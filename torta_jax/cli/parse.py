@@ -93,8 +93,26 @@ def _message(box: str, words: Sequence[str], rules: Mapping[str, Check]) -> str:
     if "╭" not in box:
         del blocks[0]  # the title, which Unicode has in the frame
     told = [_sentence(block, box, words) for block in blocks if block and not block[0].startswith(_LEFT_OUT)]
-    return _with_range(_with_command("; ".join(filter(None, told)).rstrip(".")), rules) + " (see torta --help)"
+    return (
+        _with_range(_with_command("; ".join(filter(None, told)).rstrip(".")), rules)
+        + f" (see {_command(words)} --help)"
+    )
 
+
+def _command(words: Sequence[str]) -> str:
+    """The command that some words begin with, as far as there is one."""
+    first = [word for word in words[:1] if word in SUBCOMMANDS]
+    return " ".join(["torta", *first, *(word for word in words[1:2] if first and word in SUBCOMMANDS[first[0]])])
+
+
+SUBCOMMANDS = {
+    "compare": (),
+    "train": ("torta", "torta-paper"),
+    "doctor": (),
+    "solve": ("transport", "assignment"),
+    "trace": ("check",),
+}
+"""Commands and what may follow them."""
 
 _LEFT_OUT = ("For full helptext", "Argument helptext")
 _INDENT = re.compile(r" {4}(\S+)")

@@ -83,7 +83,7 @@ def check(directory: Path, facts: Mapping[str, Any]) -> tuple[int, dict[str, str
     )
     for name, value in facts.items():
         old = before.get(name)
-        require(old == value, f"{place}: was made with {name} = {old!r}, not {value!r}")
+        require(old == value, f"{place}: was made with {name} = {old!r}, not {value!r}; the same is needed")
     return found[-1], shapes
 
 
