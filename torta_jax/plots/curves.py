@@ -11,7 +11,7 @@ from torta_jax.plots.style import styled
 COLUMNS = 3
 
 TITLES = {
-    "cost": "cost: Eq 1 with its weights in training, s per task",
+    "cost": "cost as training weighs it, s per task",
     "mean_log_cost": "mean log of the cost, which is learned from",
     "reward": "reward: Eq 3, per slot",
     "improvement": "s: the plan's switching over the policy's",
