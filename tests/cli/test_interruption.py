@@ -66,11 +66,10 @@ def test_an_interruption_ends_with_130_and_no_traceback(monkeypatch, tmp_path, c
     assert not list(tmp_path.iterdir())
 
 
-def _shutdown():
-    interrupt(signal.SIGINT, sys._getframe())
-    return True
-
-
 def test_an_interruption_while_python_ends_its_threads_comes_too_late():
-    assert _shutdown()
-    assert threading._shutdown.__code__.co_qualname == _shutdown.__code__.co_qualname  # type: ignore[attr-defined]
+    def ending(code):
+        return types.SimpleNamespace(f_code=code, f_globals={}, f_back=None)
+
+    interrupt(signal.SIGINT, ending(threading._shutdown.__code__))  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, ending(ending.__code__))  # type: ignore[arg-type]

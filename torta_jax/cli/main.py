@@ -35,8 +35,8 @@ IMPORTING = "<frozen importlib._bootstrap>"
 """File of the frames that import a module."""
 WEAK = ("weakref", "_weakrefset")
 """Modules with callbacks of weak references."""
-ENDING = "_shutdown"
-"""Frame in which Python ends its threads: all is done by then."""
+ENDING = getattr(getattr(threading, "_shutdown", None), "__code__", None)
+"""Of the frame in which Python ends its threads: all is done by then."""
 SAVING = "keep_in.<locals>.keep"
 """Frame that writes a checkpoint (`torta_jax.learn.train`)."""
 
@@ -85,7 +85,7 @@ def interrupt(_: int, frame: FrameType | None) -> None:
     collecting = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
         code = frame.f_code
-        if code.co_qualname == ENDING:
+        if code is ENDING:
             return
         called = code in collecting or frame.f_globals.get("__name__") in WEAK
         if called or code.co_filename == IMPORTING or code.co_qualname == SAVING:
